@@ -1,0 +1,124 @@
+"""Generators and CLIPs as safetensors files that say what they hold.
+
+A generator's file carries in its header: the format version, the architecture's name, its config, its
+scale, and the name of the CLIP it was trained with. The frozen CLIP is referred to, never copied in.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from clipsr_cli.config import build
+from clipsr_cli.errors import ClipsrError, WeightsError
+from clipsr_cli.models.clip import Clip
+from clipsr_cli.models.generator import Generator, GeneratorConfig
+
+FORMAT = "1"
+ARCHITECTURE = "clip-sr"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What a generator's file says of itself."""
+
+    architecture: str
+    config: GeneratorConfig
+    clip: str
+
+
+def save_generator(
+    state: dict[str, Tensor], config: GeneratorConfig, clip: str, path: Path, *, half: bool = True
+) -> None:
+    """Write a generator's learned tensors, aside first, so that ``path`` is never half a file.
+
+    Args:
+        state: ``Generator.learned_state()`` or its moving average.
+        config: its config.
+        clip: the name of the CLIP it was trained with.
+        path: the safetensors file.
+        half: store fp16, half the size; loading brings fp32 back.
+    """
+    tensors = {k: (v.half() if half else v).detach().cpu().contiguous() for k, v in state.items()}
+    metadata = {
+        "format": FORMAT,
+        "architecture": ARCHITECTURE,
+        "config": json.dumps(asdict(config), sort_keys=True),
+        "scale": str(config.scale),
+        "clip": clip,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + ".tmp")
+    save_file(tensors, aside, metadata=metadata)
+    aside.replace(path)
+
+
+def read_header(path: Path) -> Header:
+    """What a generator's file holds, without reading its tensors.
+
+    Raises:
+        WeightsError: the file is not there, not safetensors, or not a generator of ours.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"Cannot read the weights {path}: {error}.") from error
+    if metadata.get("format") != FORMAT or metadata.get("architecture") != ARCHITECTURE:
+        raise WeightsError(
+            f"{path} is not a clipsr generator.",
+            hint="Give a .safetensors file written by clipsr, or a name from clipsr weights list.",
+        )
+    try:
+        config = build(GeneratorConfig, json.loads(metadata["config"]))
+        return Header(architecture=metadata["architecture"], config=config, clip=metadata["clip"])
+    except (KeyError, ValueError, ClipsrError) as error:
+        raise WeightsError(f"{path} has a broken header: {error}.") from error
+
+
+def load_generator(path: Path, clip: Clip) -> Generator:
+    """Build the generator a file describes and fill it, in eval mode, fp32, on the CPU.
+
+    Args:
+        path: the generator's safetensors file.
+        clip: the CLIP named in its header.
+
+    Raises:
+        WeightsError: the file is broken, or its tensors are not exactly the architecture's.
+    """
+    generator = Generator(read_header(path).config, clip)
+    load_learned(generator, read_tensors(path), path)
+    return generator.eval()
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """A safetensors file's tensors, in fp32.
+
+    Raises:
+        WeightsError: the file is not there or broken.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"Cannot read the weights {path}: {error}.") from error
+
+
+def load_learned(generator: Generator, tensors: dict[str, Tensor], path: Path) -> None:
+    """Fill a generator's learned tensors, all of them and nothing else.
+
+    Raises:
+        WeightsError: a tensor is missing, unknown or of another shape; the message names the first few.
+    """
+    own = generator.learned_state()
+    wrong = sorted(own.keys() ^ tensors.keys())
+    wrong += sorted(name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape)
+    if wrong:
+        raise WeightsError(f"{path} does not fit the network: {len(wrong)} tensor(s), {', '.join(wrong[:5])}.")
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(tensors[name])

@@ -1,0 +1,290 @@
+"""Decide all that is to be done before torch is loaded: which picture goes where, with which prompt."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from glob import glob as expand
+from pathlib import Path, PurePosixPath
+from string import Formatter
+from typing import Literal
+
+from clipsr_cli import images
+from clipsr_cli.errors import ImageError, InputError
+from clipsr_cli.prompts import Prompt, Prompts
+
+DEFAULT_TEMPLATE = "{stem}_x{scale}"
+TEMPLATE_FIELDS = ("stem", "ext", "scale", "model")
+
+Existing = Literal["skip", "overwrite", "fail"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resize:
+    """A change of size after enlarging: by a factor of the input's size, or to a longest side."""
+
+    outscale: float | None = None
+    longest_side: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.outscale is not None and self.longest_side is not None:
+            raise InputError("--outscale and --longest-side cannot both be given.")
+        if self.outscale is not None and self.outscale <= 0:
+            raise InputError(f"--outscale is {self.outscale}; it must be above 0.")
+        if self.longest_side is not None and self.longest_side < 1:
+            raise InputError(f"--longest-side is {self.longest_side}; it must be at least 1.")
+
+    def size(self, width: int, height: int, scale: int) -> tuple[int, int]:
+        """Width and height of the output of a ``width`` x ``height`` input."""
+        if self.outscale is not None:
+            factor = self.outscale
+        elif self.longest_side is not None:
+            factor = self.longest_side / max(width, height)
+        else:
+            factor = scale
+        return max(1, round(width * factor)), max(1, round(height * factor))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One picture to enlarge."""
+
+    input: Path
+    output: Path
+    form: str
+    prompt: Prompt
+    size_in: tuple[int, int] | None
+    size_out: tuple[int, int] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """A picture that was enlarged and written."""
+
+    job: Job
+    size_in: tuple[int, int]
+    size_out: tuple[int, int]
+    tiles: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skipped:
+    """A picture whose output was there already."""
+
+    job: Job
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed:
+    """A picture that could not be read, enlarged or written."""
+
+    job: Job
+    error: Exception
+    seconds: float = 0.0
+
+
+Outcome = Done | Skipped | Failed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is to be done, what is done already, and what a user may want to know of it."""
+
+    jobs: list[Job]
+    skipped: list[Skipped]
+    unused_prompts: list[str]
+
+    @property
+    def sidecars(self) -> int:
+        """How many pictures have their prompt from a sidecar file."""
+        every = [*self.jobs, *(skip.job for skip in self.skipped)]
+        return sum(job.prompt.source == "sidecar" for job in every)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    path: Path
+    relative: PurePosixPath
+
+
+def plan(
+    inputs: Sequence[str],
+    output: Path,
+    *,
+    scale: int,
+    prompts: Prompts | None = None,
+    model: str = "",
+    recursive: bool = True,
+    pattern: str | None = None,
+    template: str = DEFAULT_TEMPLATE,
+    form: str = "auto",
+    existing: Existing = "skip",
+    resize: Resize | None = None,
+    shard: tuple[int, int] | None = None,
+) -> Plan:
+    """Find the pictures, name their outputs, and refuse all that can be refused before any work.
+
+    A folder's tree is mirrored below ``output``; a single file goes right into it.
+
+    Args:
+        inputs: files, folders and globs, as typed.
+        output: the output folder; need not exist.
+        scale: 4, 8 or 16.
+        prompts: where prompts may be.
+        model: fills ``{model}`` in the template.
+        recursive: look in the folders' subfolders.
+        pattern: in folders, only names that match this glob.
+        template: output name without extension, of the fields ``{stem} {ext} {scale} {model}``.
+        form: a name in ``images.FORMATS``, or ``auto``, which is png.
+        existing: what to do where an output is there already.
+        resize: a change of size after enlarging.
+        shard: (i, n): only every n-th picture, from the i-th on, counted from 1.
+
+    Raises:
+        InputError: an input is not there, no picture is found, two would share one output, an output
+            would overwrite an input or land in an input folder, is too large for its format, exists
+            and ``existing`` is ``fail``, or the output folder cannot be written.
+    """
+    form = "png" if form == "auto" else form
+    resize = resize or Resize()
+    found = _find(inputs, recursive=recursive, pattern=pattern)
+    _refuse_output(output, inputs)
+    prompts = prompts or Prompts()
+    unused = prompts.unused(item.relative for item in found)
+
+    outputs: dict[str, Path] = {}
+    planned = []
+    for item in found:
+        name = _name(template, item.path, scale=scale, model=model) + images.FORMATS[form].extension
+        target = output / item.relative.parent / name
+        key = os.path.normcase(os.path.abspath(target))
+        if key in outputs:
+            raise InputError(
+                f"{outputs[key]} and {item.path} would both be written to {target}.",
+                hint='Tell them apart by extension: --template "{stem}_{ext}_x{scale}"',
+            )
+        outputs[key] = item.path
+        planned.append((item, target))
+    inputs_there = {os.path.realpath(item.path): item.path for item in found}
+    for _, target in planned:
+        if os.path.realpath(target) in inputs_there:
+            raise InputError(f"{target} is an input and would be overwritten.", hint="Choose another -o.")
+
+    if shard:
+        index, count = shard
+        planned = planned[index - 1 :: count]
+    todo, skipped = [], []
+    for item, target in planned:
+        job = _job(item, target, form=form, scale=scale, resize=resize, prompts=prompts)
+        if not os.path.lexists(target) or existing == "overwrite":
+            todo.append(job)
+        elif existing == "fail":
+            raise InputError(f"{target} exists already.", hint="Use --overwrite or --skip-existing.")
+        else:
+            skipped.append(Skipped(job=job))
+    return Plan(jobs=todo, skipped=skipped, unused_prompts=unused)
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """``I/N`` -> (I, N).
+
+    Raises:
+        InputError: it is not two whole numbers with 1 <= I <= N.
+    """
+    first, _, second = text.partition("/")
+    if first.isdecimal() and second.isdecimal() and 1 <= int(first) <= int(second):
+        return int(first), int(second)
+    raise InputError(f"{text!r} is no shard.", hint="Use I/N with 1 <= I <= N, such as --shard 1/4.")
+
+
+def _find(inputs: Sequence[str], *, recursive: bool, pattern: str | None) -> list[_Found]:
+    found: dict[str, _Found] = {}
+    for text in inputs:
+        paths = [Path(text)]
+        if not os.path.lexists(text):
+            paths = [Path(match) for match in sorted(expand(text, recursive=True))]
+            if not paths:
+                raise InputError(f"{text} does not exist.", hint=_near(Path(text)))
+        for path in paths:
+            if path.is_dir():
+                within = images.find(path, recursive=recursive, pattern=pattern)
+                items = [_Found(path=p, relative=PurePosixPath(p.relative_to(path))) for p in within]
+            elif path.suffix.lower() in images.READABLE:
+                items = [_Found(path=path, relative=PurePosixPath(path.name))]
+            else:
+                kinds = " ".join(sorted(images.READABLE))
+                raise InputError(f"{path} is not a picture that clipsr reads.", hint=f"It reads {kinds}")
+            # The same picture given twice is one job.
+            found |= {os.path.realpath(i.path): i for i in items if os.path.realpath(i.path) not in found}
+    if not found:
+        where = ", ".join(inputs)
+        what = f"no picture that matches {pattern!r}" if pattern else "no picture"
+        raise InputError(f"There is {what} in {where}.", hint=f"clipsr reads {' '.join(images.READABLE)}")
+    return list(found.values())
+
+
+def _near(missing: Path) -> str:
+    """A name that may have been meant."""
+    from difflib import get_close_matches  # noqa: PLC0415 - only on the way to an error
+
+    if not missing.parent.is_dir():
+        return f"The folder {missing.parent} does not exist either."
+    close = get_close_matches(missing.name, [p.name for p in missing.parent.iterdir()], n=1)
+    return f"Did you mean {missing.parent / close[0]}?" if close else ""
+
+
+def _refuse_output(output: Path, inputs: Sequence[str]) -> None:
+    place = output.absolute()
+    for text in inputs:
+        folder = Path(text)
+        if folder.is_dir() and place.resolve().is_relative_to(folder.resolve()):
+            raise InputError(
+                f"The output folder {output} lies in the input folder {folder}.",
+                hint="Its results would be the next run's inputs: choose another -o.",
+            )
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise InputError(f"{place} is a file; the output {output} must be a folder.")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise InputError(f"The folder {place} cannot be written to.", hint="Choose another -o.")
+
+
+def _name(template: str, path: Path, *, scale: int, model: str) -> str:
+    try:
+        fields = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
+        unknown = sorted(fields - set(TEMPLATE_FIELDS))
+        if unknown:
+            raise InputError(
+                f"The template {template!r} has the unknown field {{{unknown[0]}}}.",
+                hint="Fields: " + " ".join(f"{{{name}}}" for name in TEMPLATE_FIELDS),
+            )
+        name = template.format(
+            stem=path.stem, ext=path.suffix[1:], scale=scale, model=model.replace("/", "_").replace("\\", "_")
+        )
+    except (ValueError, IndexError, AttributeError) as error:
+        raise InputError(f"The template {template!r} is malformed: {error}.") from error
+    if not name.strip(". ") or "/" in name or "\\" in name or "\0" in name:
+        raise InputError(f"The template {template!r} gives {name!r}, which is no file name.")
+    return name
+
+
+def _job(
+    item: _Found, target: Path, *, form: str, scale: int, resize: Resize, prompts: Prompts
+) -> Job:
+    prompt = prompts.find(item.path, item.relative)
+    try:
+        size_in = images.read_size(item.path)
+    except ImageError:
+        # Told when its turn comes, so that one broken picture does not stop the others.
+        return Job(input=item.path, output=target, form=form, prompt=prompt, size_in=None, size_out=None)
+    size_out = resize.size(*size_in, scale)
+    limit = images.FORMATS[form].max_side
+    if max(size_out) > limit:
+        raise InputError(
+            f"{item.path} would become {size_out[0]} x {size_out[1]}; {form} holds {limit} px a side.",
+            hint="Use --ext png, a smaller --scale, or --longest-side.",
+        )
+    return Job(
+        input=item.path, output=target, form=form, prompt=prompt, size_in=size_in, size_out=size_out
+    )

@@ -1,0 +1,123 @@
+"""Turn a name of ``weights.toml``, or a path, into a local file of weights."""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from clipsr_cli.config import build, read_toml
+from clipsr_cli.errors import InputError, UnknownNameError, WeightsError
+
+PACKAGE = Path(__file__).parent
+REGISTRY = "weights.toml"
+ASSETS = PACKAGE / "assets"
+DEFAULT_MODEL = "clipsr-mini"
+
+Kind = Literal["generator", "clip"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One row of the registry.
+
+    Attributes:
+        kind: ``generator`` or ``clip``.
+        description: one line for people.
+        licence: SPDX name, or words.
+        files: file by scale (``x4``) for a generator, ``all`` for a CLIP; ``builtin:`` is in the package.
+        clip: for a generator, the CLIP it was trained with.
+        architecture: for a CLIP, an open_clip name or a ``builtin:`` JSON file.
+    """
+
+    kind: str
+    description: str
+    licence: str
+    files: tuple[str, ...]
+    scales: tuple[int, ...] = ()
+    clip: str = ""
+    architecture: str = ""
+
+    def file(self, scale: int | None) -> str:
+        """The file for a scale; the only one for a CLIP."""
+        return self.files[0] if scale is None else self.files[self.scales.index(scale)]
+
+
+@cache
+def registry() -> dict[str, Entry]:
+    """The entries of ``weights.toml``, by name.
+
+    The file lies in the package when installed from a wheel, and at the top of the checkout else.
+
+    Raises:
+        InputError: the file is malformed.
+    """
+    places = (PACKAGE / REGISTRY, PACKAGE.parents[1] / REGISTRY)
+    path = next((place for place in places if place.is_file()), places[0])
+    return {name: build(Entry, row, where=f"{name}.") for name, row in read_toml(path).items()}
+
+
+def entry(name: str, kind: Kind) -> Entry:
+    """One entry.
+
+    Raises:
+        UnknownNameError: no entry of that kind has that name.
+    """
+    known = {n: e for n, e in registry().items() if e.kind == kind}
+    if name not in known:
+        raise UnknownNameError(kind if kind == "generator" else "CLIP", name, known)
+    return known[name]
+
+
+def find_generator(model: str, scale: int) -> Path:
+    """The weights file that ``--model`` and ``--scale`` stand for.
+
+    Args:
+        model: a registry name, or a path to a safetensors file.
+        scale: 4, 8 or 16.
+
+    Raises:
+        InputError: neither a file nor a known name; or no weights for that scale.
+        WeightsError: the file is not there.
+    """
+    if model.startswith("hf://"):
+        raise WeightsError(
+            f"This version does not fetch weights: {model}",
+            hint="Download the file by hand and give its path: -m FILE.safetensors",
+        )
+    path = Path(model)
+    if path.suffix == ".safetensors" or path.is_file():
+        if not path.is_file():
+            raise WeightsError(f"The weights {path} do not exist.", hint="See: clipsr weights list")
+        return path
+    row = entry(model, "generator")
+    if scale not in row.scales:
+        scales = ", ".join(str(s) for s in row.scales)
+        raise InputError(f"{model} has no weights for x{scale}.", hint=f"Its scales: {scales}.")
+    return locate(row.file(scale))
+
+
+def find_clip(name: str) -> tuple[str | Path, Path]:
+    """The open_clip architecture (a name, or a JSON file) and the weights file of a CLIP.
+
+    Raises:
+        UnknownNameError: the registry has no such CLIP.
+        WeightsError: the file is not there.
+    """
+    row = entry(name, "clip")
+    architecture = locate(row.architecture) if row.architecture.startswith("builtin:") else row.architecture
+    return architecture, locate(row.file(None))
+
+
+def locate(file: str) -> Path:
+    """The local path of a registry's file.
+
+    Raises:
+        WeightsError: it is not there.
+    """
+    path = ASSETS / file.removeprefix("builtin:")
+    if not path.is_file():
+        raise WeightsError(
+            f"The weights {path.name} are missing from the installation.",
+            hint="Install again: pip install --force-reinstall clipsr-cli",
+        )
+    return path
