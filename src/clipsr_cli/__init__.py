@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from clipsr_cli.jobs import Failed as Failed
     from clipsr_cli.jobs import Job as Job
     from clipsr_cli.jobs import Skipped as Skipped
+    from clipsr_cli.jobs import UpscaleOptions as UpscaleOptions
     from clipsr_cli.jobs import plan as plan
     from clipsr_cli.models.clip import Clip as Clip
     from clipsr_cli.upscaling import Upscaler as Upscaler
-    from clipsr_cli.upscaling import UpscaleOptions as UpscaleOptions
 
 __version__ = "0.1.0"
 
@@ -29,7 +29,7 @@ _HOMES = {
     "Job": "jobs",
     "Picture": "images",
     "Skipped": "jobs",
-    "UpscaleOptions": "upscaling",
+    "UpscaleOptions": "jobs",
     "Upscaler": "upscaling",
     "load_generator": "checkpoints",
     "plan": "jobs",

@@ -1,7 +1,8 @@
 """Generators and CLIPs as safetensors files that say what they hold.
 
-A generator's file carries in its header: the format version, the architecture's name, its config, its
-scale, and the name of the CLIP it was trained with. The frozen CLIP is referred to, never copied in.
+A generator's file carries in its header: the format version, the architecture's name, its config,
+its scale, and the name of the CLIP it was trained with. The frozen CLIP is referred to, never
+copied in.
 """
 
 import json
@@ -15,11 +16,11 @@ from torch import Tensor
 
 from clipsr_cli.config import build
 from clipsr_cli.errors import ClipsrError, WeightsError
+from clipsr_cli.models import ARCHITECTURES
 from clipsr_cli.models.clip import Clip
 from clipsr_cli.models.generator import Generator, GeneratorConfig
 
 FORMAT = "1"
-ARCHITECTURE = "clip-sr"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,13 @@ class Header:
 
 
 def save_generator(
-    state: dict[str, Tensor], config: GeneratorConfig, clip: str, path: Path, *, half: bool = True
+    state: dict[str, Tensor],
+    config: GeneratorConfig,
+    clip: str,
+    path: Path,
+    *,
+    architecture: str = "clip-sr",
+    half: bool = True,
 ) -> None:
     """Write a generator's learned tensors, aside first, so that ``path`` is never half a file.
 
@@ -41,12 +48,13 @@ def save_generator(
         config: its config.
         clip: the name of the CLIP it was trained with.
         path: the safetensors file.
+        architecture: a name in ``models.ARCHITECTURES``.
         half: store fp16, half the size; loading brings fp32 back.
     """
     tensors = {k: (v.half() if half else v).detach().cpu().contiguous() for k, v in state.items()}
     metadata = {
         "format": FORMAT,
-        "architecture": ARCHITECTURE,
+        "architecture": architecture,
         "config": json.dumps(asdict(config), sort_keys=True),
         "scale": str(config.scale),
         "clip": clip,
@@ -68,14 +76,15 @@ def read_header(path: Path) -> Header:
             metadata = file.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"Cannot read the weights {path}: {error}.") from error
-    if metadata.get("format") != FORMAT or metadata.get("architecture") != ARCHITECTURE:
+    architecture = metadata.get("architecture", "")
+    if metadata.get("format") != FORMAT or architecture not in ARCHITECTURES:
         raise WeightsError(
             f"{path} is not a clipsr generator.",
             hint="Give a .safetensors file written by clipsr, or a name from clipsr weights list.",
         )
     try:
-        config = build(GeneratorConfig, json.loads(metadata["config"]))
-        return Header(architecture=metadata["architecture"], config=config, clip=metadata["clip"])
+        config = build(ARCHITECTURES[architecture].config, json.loads(metadata["config"]))
+        return Header(architecture=architecture, config=config, clip=metadata["clip"])
     except (KeyError, ValueError, ClipsrError) as error:
         raise WeightsError(f"{path} has a broken header: {error}.") from error
 
@@ -90,7 +99,8 @@ def load_generator(path: Path, clip: Clip) -> Generator:
     Raises:
         WeightsError: the file is broken, or its tensors are not exactly the architecture's.
     """
-    generator = Generator(read_header(path).config, clip)
+    header = read_header(path)
+    generator = ARCHITECTURES[header.architecture].build(header.config, clip)
     load_learned(generator, read_tensors(path), path)
     return generator.eval()
 
@@ -112,13 +122,18 @@ def load_learned(generator: Generator, tensors: dict[str, Tensor], path: Path) -
     """Fill a generator's learned tensors, all of them and nothing else.
 
     Raises:
-        WeightsError: a tensor is missing, unknown or of another shape; the message names the first few.
+        WeightsError: a tensor is missing, unknown or of another shape; the message names the first
+            few.
     """
     own = generator.learned_state()
     wrong = sorted(own.keys() ^ tensors.keys())
-    wrong += sorted(name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape)
+    wrong += sorted(
+        name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape
+    )
     if wrong:
-        raise WeightsError(f"{path} does not fit the network: {len(wrong)} tensor(s), {', '.join(wrong[:5])}.")
+        raise WeightsError(
+            f"{path} does not fit the network: {len(wrong)} tensor(s), {', '.join(wrong[:5])}."
+        )
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(tensors[name])

@@ -1,42 +1,78 @@
-"""Bring the colours of an enlarged picture back to those of the small one."""
+"""Keep an enlarged picture's colours true to the small one's, and transparent parts out of them."""
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+import numpy as np
+
+from clipsr_cli.images import resize
 
 FIXES = ("none", "wavelet", "adain")
 WAVELET_LEVELS = 5
 
 
-def fix_colour(high: Tensor, low: Tensor, kind: str) -> Tensor:
+def fix_colour(high: np.ndarray, low: np.ndarray, kind: str) -> np.ndarray:
     """Correct a colour drift.
 
-    ``adain`` gives each channel the small picture's mean and deviation; ``wavelet`` keeps the enlarged
-    picture's detail and takes everything coarser from the small one.
+    ``adain`` gives each channel the small picture's mean and deviation; ``wavelet`` keeps the
+    enlarged picture's detail and takes everything coarser from the small one.
 
     Shapes:
-        high     (1, 3, H, W)  RGB in [0, 1]
-        low      (1, 3, h, w)  RGB in [0, 1]
-        returns  (1, 3, H, W)
+        high     (H, W, 3)  RGB, float in [0, 1]
+        low      (h, w, 3)  RGB, float in [0, 1]
+        returns  (H, W, 3)  about [0, 1]
     """
     if kind == "none":
         return high
     if kind == "adain":
-        mean, std = high.mean(dim=(2, 3), keepdim=True), high.std(dim=(2, 3), keepdim=True)
-        wanted_mean, wanted_std = low.mean(dim=(2, 3), keepdim=True), low.std(dim=(2, 3), keepdim=True)
-        return (high - mean) / (std + 1e-5) * wanted_std + wanted_mean
+        axes = (0, 1)
+        centred = (high - high.mean(axes)) / (high.std(axes) + 1e-5)
+        return centred * low.std(axes) + low.mean(axes)
     assert kind == "wavelet", kind
-    size = (high.shape[2], high.shape[3])
-    reference = F.interpolate(low, size, mode="bicubic", align_corners=False)
+    reference = resize(low, (high.shape[1], high.shape[0]))
     return high - _coarse(high) + _coarse(reference)
 
 
-def _coarse(image: Tensor) -> Tensor:
-    """What is left of an image after its finer wavelet levels are taken away (a trous, B-spline)."""
-    row = image.new_tensor((1, 2, 1)) / 4
-    kernel = torch.outer(row, row).expand(3, 1, 3, 3)
+def fill_transparent(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Give transparent pixels the colour of visible ones near them, so that none bleeds in from
+    under.
+
+    Shapes:
+        pixels   (H, W, 3)  float in [0, 1], not premultiplied
+        alpha    (H, W)     float in [0, 1]
+        returns  (H, W, 3)  unchanged where alpha is above 0
+    """
+    if alpha.min() > 0 or alpha.max() == 0:
+        return pixels
+    weight = alpha[:, :, None]
+    levels = [(pixels * weight, weight)]
+    # Ever coarser averages of the visible pixels, until they cover everything.
+    while levels[-1][1].min() == 0 and max(levels[-1][1].shape) > 1:
+        levels.append((_halve(levels[-1][0]), _halve(levels[-1][1])))
+    filled = _divide(*levels[-1])
+    for premultiplied, weight in reversed(levels[:-1]):
+        coarse = resize(filled, (weight.shape[1], weight.shape[0]))
+        filled = np.where(weight > 0, _divide(premultiplied, weight), coarse)
+    return np.where(alpha[:, :, None] > 0, pixels, filled).astype(np.float32)
+
+
+def _coarse(image: np.ndarray) -> np.ndarray:
+    """What is left of an image after its finer wavelet levels are taken away (a trous,
+    B-spline).
+    """
     for level in range(WAVELET_LEVELS):
         step = 2**level
-        padded = F.pad(image, (step,) * 4, mode="replicate")
-        image = F.conv2d(padded, kernel, groups=3, dilation=step)
+        for axis in (0, 1):
+            pad = [(step, step) if a == axis else (0, 0) for a in range(3)]
+            padded = np.moveaxis(np.pad(image, pad, mode="edge"), axis, 0)
+            image = (padded[: -2 * step] + 2 * padded[step:-step] + padded[2 * step :]) / 4
+            image = np.moveaxis(image, 0, axis)
     return image
+
+
+def _halve(values: np.ndarray) -> np.ndarray:
+    """Means of 2 x 2 pixels, the last row or column repeated where a side is odd."""
+    height, width = values.shape[:2]
+    even = np.pad(values, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    return (even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]) / 4
+
+
+def _divide(premultiplied: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    return premultiplied / np.maximum(weight, 1e-6)

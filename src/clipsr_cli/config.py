@@ -1,4 +1,6 @@
-"""Read settings: defaults, then a TOML file, then what the caller gives, into frozen dataclasses."""
+"""Read settings: defaults, then a TOML file, then what the caller gives, into frozen
+dataclasses.
+"""
 
 import dataclasses
 import tomllib

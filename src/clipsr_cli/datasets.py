@@ -21,10 +21,11 @@ class Sample:
 
 
 def folder(root: Path, *, held_back: float = 0.05) -> list[Sample]:
-    """Read a folder with a ``metadata.jsonl`` of ``{"file_name": ..., "text": caption or captions}``.
+    """Read a folder with a ``metadata.jsonl`` of ``{"file_name": ..., "text": caption or
+    captions}``.
 
-    A picture's split, ``train`` or ``val``, is decided by a hash of its file name, so that it stays the
-    same when pictures are added.
+    A picture's split, ``train`` or ``val``, is decided by a hash of its file name, so that it
+    stays the same when pictures are added.
 
     Args:
         root: the folder.
@@ -35,7 +36,9 @@ def folder(root: Path, *, held_back: float = 0.05) -> list[Sample]:
     """
     metadata = root / METADATA
     if not metadata.is_file():
-        raise InputError(f"{metadata} does not exist.", hint='It holds {"file_name": ..., "text": [...]} lines.')
+        raise InputError(
+            f"{metadata} does not exist.", hint='It holds {"file_name": ..., "text": [...]} lines.'
+        )
     samples = []
     for number, line in enumerate(metadata.read_text(encoding="utf-8").splitlines(), start=1):
         try:

@@ -14,6 +14,6 @@ def shrink(high: Tensor, scale: int) -> Tensor:
         returns  (B, 3, H/scale, W/scale)  RGB in [0, 1], in steps of 1/255
     """
     height, width = high.shape[-2:]
-    assert height % scale == 0 and width % scale == 0, (height, width, scale)
+    assert (height % scale, width % scale) == (0, 0), (height, width, scale)
     low = F.interpolate(high, (height // scale, width // scale), mode="bicubic", antialias=True)
     return low.clamp(0, 1).mul(255).round().div(255)

@@ -1,11 +1,11 @@
 """Everything that can go wrong for a user, as one tree of exceptions.
 
-    ClipsrError                 exit 1
-    ├── InputError              exit 2   a path, option, prompt file or configuration is wrong
-    │   └── UnknownNameError    exit 2   a registry holds no such name
-    ├── ImageError              exit 3   one picture cannot be read or written; the others go on
-    ├── WeightsError            exit 4   weights are missing, unreachable or not what they should be
-    └── DeviceError             exit 5   the asked-for device is not there
+ClipsrError                 exit 1
+├── InputError              exit 2   a path, option, prompt file or configuration is wrong
+│   └── UnknownNameError    exit 2   a registry holds no such name
+├── ImageError              exit 3   one picture cannot be read or written; the others go on
+├── WeightsError            exit 4   weights are missing, unreachable or not what they should be
+└── DeviceError             exit 5   the asked-for device is not there
 """
 
 from collections.abc import Collection

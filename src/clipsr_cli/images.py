@@ -1,6 +1,7 @@
 """Find, read and write pictures: orientation, alpha, gray, 16 bit and metadata kept, writes atomic.
 
-8-bit pictures go through Pillow. Pillow reads 16-bit RGB as 8 bit, so 16-bit ones go through libvips.
+8-bit pictures go through Pillow. Pillow reads 16-bit RGB as 8 bit, so 16-bit ones go through
+libvips.
 """
 
 import logging
@@ -14,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
+from numpy.typing import DTypeLike
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from clipsr_cli.errors import ImageError
 
@@ -96,7 +98,9 @@ def find(folder: Path, *, recursive: bool = True, pattern: str | None = None) ->
     """
     found = []
     for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith(".")) if recursive else []
+        folders[:] = (
+            sorted(name for name in folders if not name.startswith(".")) if recursive else []
+        )
         for name in names:
             if Path(name).suffix.lower() not in READABLE or name.startswith("."):
                 continue
@@ -143,13 +147,14 @@ def read(path: Path) -> Picture:
             upright = ImageOps.exif_transpose(image)
             if upright.mode == "CMYK":
                 upright, metadata = _from_cmyk(upright, metadata)
-            return _from_pillow(upright, metadata)
+            return from_pillow(upright, metadata)
         except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
             raise ImageError(f"Cannot decode {path}: {error}.") from error
 
 
 def write(picture: Picture, path: Path, form: str, *, quality: int | None = None) -> None:
-    """Encode a picture and put it in its place in one step, so that ``path`` is never half a picture.
+    """Encode a picture and put it in its place in one step, so that ``path`` is never half a
+    picture.
 
     What the format cannot hold is brought to what it can: 16 bit to 8, alpha onto white.
 
@@ -183,10 +188,44 @@ def to_float(pixels: np.ndarray) -> np.ndarray:
     return pixels.astype(np.float32) / np.iinfo(pixels.dtype).max
 
 
-def to_integer(values: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+def to_integer(values: np.ndarray, dtype: DTypeLike) -> np.ndarray:
     """Float in [0, 1], clipped and rounded -> uint8 or uint16."""
     peak = np.iinfo(dtype).max
     return np.rint(np.clip(values, 0, 1) * peak).astype(dtype)
+
+
+def resize(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize float values by antialiased bicubic interpolation.
+
+    Args:
+        values: (H, W, C) float32.
+        size: width and height.
+    """
+    if (values.shape[1], values.shape[0]) == size:
+        return values
+    channels = [
+        Image.fromarray(np.ascontiguousarray(values[:, :, c], np.float32)).resize(
+            size, Image.Resampling.BICUBIC
+        )
+        for c in range(values.shape[2])
+    ]
+    return np.dstack([np.asarray(channel) for channel in channels])
+
+
+def from_pillow(image: Image.Image, metadata: Metadata | None = None) -> Picture:
+    """A Pillow image of 8 bits a channel as a picture: palettes and colour keys resolved."""
+    transparent = image.mode in ("RGBA", "LA", "La", "RGBa", "PA") or "transparency" in image.info
+    gray = image.mode in ("1", "L", "LA", "La")
+    target = {(True, True): "LA", (True, False): "L", (False, True): "RGBA", (False, False): "RGB"}
+    converted = image.convert(target[gray, transparent])
+    values = np.array(converted)
+    alpha = values[:, :, -1].copy() if transparent else None
+    if gray:
+        channel = values[:, :, 0] if transparent else values
+        pixels = np.repeat(channel[:, :, None], 3, axis=2)
+    else:
+        pixels = np.ascontiguousarray(values[:, :, :3])
+    return Picture(pixels=pixels, alpha=alpha, gray=gray, metadata=metadata or Metadata())
 
 
 @contextmanager
@@ -197,14 +236,15 @@ def _open(path: Path) -> Iterator[Image.Image]:
         image = Image.open(path, formats=DECODERS)
     except FileNotFoundError as error:
         raise ImageError(f"{path} is not there any more.") from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise ImageError(f"{path} is not a picture in a supported format, or is broken.") from error
     except (OSError, SyntaxError, ValueError) as error:
         raise ImageError(f"Cannot open {path}: {error}.") from error
     with image:
         if image.width * image.height > MAX_INPUT_PIXELS:
             raise ImageError(
-                f"{path} has {image.width} x {image.height} pixels, above the limit of {MAX_INPUT_PIXELS:,}."
+                f"{path} has {image.width} x {image.height} pixels, "
+                f"above the limit of {MAX_INPUT_PIXELS:,}."
             )
         frames = getattr(image, "n_frames", 1)
         if frames > 1 and image.format != "MPO":
@@ -230,23 +270,12 @@ def _exif(image: Image.Image) -> bytes | None:
 
 
 def _is_sixteen_bit(image: Image.Image) -> bool:
-    """Whether the file holds 16 bits a channel: the decoder's raw mode tells, the image's mode may not."""
-    return image.mode.startswith("I;16") or any(";16" in str(tile[3]) for tile in image.tile)
-
-
-def _from_pillow(image: Image.Image, metadata: Metadata) -> Picture:
-    transparent = image.mode in ("RGBA", "LA", "La", "RGBa", "PA") or "transparency" in image.info
-    gray = image.mode in ("1", "L", "LA", "La")
-    target = {(True, True): "LA", (True, False): "L", (False, True): "RGBA", (False, False): "RGB"}
-    converted = image.convert(target[gray, transparent])
-    values = np.array(converted)
-    alpha = values[:, :, -1].copy() if transparent else None
-    if gray:
-        channel = values[:, :, 0] if transparent else values
-        pixels = np.repeat(channel[:, :, None], 3, axis=2)
-    else:
-        pixels = np.ascontiguousarray(values[:, :, :3])
-    return Picture(pixels=pixels, alpha=alpha, gray=gray, metadata=metadata)
+    """Whether the file holds 16 bits a channel: the decoder's raw mode tells, the image's mode may
+    not.
+    """
+    return image.mode.startswith("I;16") or any(
+        ";16" in str(tile[3]) for tile in getattr(image, "tile", ())
+    )
 
 
 def _from_cmyk(image: Image.Image, metadata: Metadata) -> tuple[Image.Image, Metadata]:
@@ -281,7 +310,9 @@ def _read_sixteen_bit(path: Path, metadata: Metadata) -> Picture:
     bands = values.shape[2]
     gray = bands <= 2
     alpha = values[:, :, -1].copy() if bands in (2, 4) else None
-    pixels = np.repeat(values[:, :, :1], 3, axis=2) if gray else np.ascontiguousarray(values[:, :, :3])
+    pixels = (
+        np.repeat(values[:, :, :1], 3, axis=2) if gray else np.ascontiguousarray(values[:, :, :3])
+    )
     return Picture(pixels=pixels, alpha=alpha, gray=gray, metadata=metadata)
 
 
@@ -309,19 +340,18 @@ def _write_sixteen_bit(picture: Picture, path: Path, form: str) -> None:
 
 
 def _write_pillow(picture: Picture, path: Path, into: Format, quality: int | None) -> None:
-    if picture.pixels.dtype == np.uint16:
-        eight = {
-            "pixels": to_integer(to_float(picture.pixels), np.dtype(np.uint8)),
-            "alpha": None
-            if picture.alpha is None
-            else to_integer(to_float(picture.alpha), np.dtype(np.uint8)),
-        }
-        picture = Picture(gray=picture.gray, metadata=picture.metadata, **eight)
-    image = Image.fromarray(np.squeeze(_planes(picture)))
+    planes = _planes(picture)
+    if planes.dtype == np.uint16:
+        planes = to_integer(to_float(planes), np.uint8)
+    image = Image.fromarray(planes[:, :, 0] if planes.shape[2] == 1 else planes)
     if picture.alpha is not None and not into.alpha:
-        logger.warning("%s cannot hold transparency: laid on white in %s", into.pillow, path.name[1:-5])
+        logger.warning(
+            "%s cannot hold transparency: laid on white in %s", into.pillow, path.name[1:-5]
+        )
         white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image.convert("RGBA")).convert("L" if picture.gray else "RGB")
+        image = Image.alpha_composite(white, image.convert("RGBA")).convert(
+            "L" if picture.gray else "RGB"
+        )
     if picture.gray and not into.gray:
         image = image.convert("RGBA" if picture.alpha is not None else "RGB")
 

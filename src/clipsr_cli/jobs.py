@@ -1,19 +1,29 @@
-"""Decide all that is to be done before torch is loaded: which picture goes where, with which prompt."""
+"""Decide all that is to be done before torch is loaded: which picture goes where, with which
+prompt.
+"""
 
+import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
-from glob import glob as expand
+from dataclasses import dataclass, field
+from glob import glob
 from pathlib import Path, PurePosixPath
 from string import Formatter
 from typing import Literal
 
 from clipsr_cli import images
+from clipsr_cli.colour import FIXES
 from clipsr_cli.errors import ImageError, InputError
 from clipsr_cli.prompts import Prompt, Prompts
 
 DEFAULT_TEMPLATE = "{stem}_x{scale}"
 TEMPLATE_FIELDS = ("stem", "ext", "scale", "model")
+
+# The output side of a tile and the overlap of neighbours: near what the networks saw in training.
+TILE_OUTPUT = 256
+OVERLAP_OUTPUT = 64
+# The base grid is a quarter of the output and is halved three times.
+MIN_TILE = 8
 
 Existing = Literal["skip", "overwrite", "fail"]
 
@@ -42,6 +52,66 @@ class Resize:
         else:
             factor = scale
         return max(1, round(width * factor)), max(1, round(height * factor))
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpscaleOptions:
+    """How pictures are enlarged; None lets clipsr decide.
+
+    Attributes:
+        text_strength: 0 is the empty prompt, 1 the prompt as trained, between and beyond
+            interpolate.
+        tile: side of a tile of the small picture, in pixels.
+        tile_overlap: pixels of the small picture that neighbouring tiles share.
+        batch_size: tiles that go through the network at once.
+        color_fix: a name in ``colour.FIXES``.
+        quality: of the lossy formats, 1 to 100.
+        resize: a change of size after enlarging.
+        workers: threads that decode and encode.
+    """
+
+    text_strength: float = 1.0
+    tile: int | None = None
+    tile_overlap: int | None = None
+    batch_size: int | None = None
+    color_fix: str = "none"
+    quality: int | None = None
+    resize: Resize = field(default_factory=Resize)
+    workers: int = 2
+
+    def __post_init__(self) -> None:
+        if self.tile is not None and self.tile < MIN_TILE:
+            raise InputError(f"--tile is {self.tile}; it must be at least {MIN_TILE}.")
+        for name in ("batch_size", "workers"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"--{name.replace('_', '-')} is {value}; it must be at least 1.")
+        if self.color_fix not in FIXES:
+            raise InputError(
+                f"--color-fix is {self.color_fix!r}; it must be one of: {', '.join(FIXES)}."
+            )
+        if self.quality is not None and not 1 <= self.quality <= 100:
+            raise InputError(f"--quality is {self.quality}; it must be from 1 to 100.")
+        if not math.isfinite(self.text_strength):
+            raise InputError(f"--text-strength is {self.text_strength}; it must be a number.")
+        if self.tile_overlap is not None and self.tile_overlap < 0:
+            raise InputError(f"--tile-overlap is {self.tile_overlap}; it must be at least 0.")
+
+    def tiling(self, scale: int) -> tuple[int, int]:
+        """Tile side and overlap, in pixels of the small picture.
+
+        Raises:
+            InputError: the overlap would not leave any tile of its own.
+        """
+        size = self.tile or max(MIN_TILE, TILE_OUTPUT // scale)
+        overlap = (
+            min(OVERLAP_OUTPUT // scale, size // 2)
+            if self.tile_overlap is None
+            else self.tile_overlap
+        )
+        if overlap >= size:
+            raise InputError(f"--tile-overlap is {overlap}; it must be below the tile, {size}.")
+        return size, overlap
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,9 +211,9 @@ def plan(
         shard: (i, n): only every n-th picture, from the i-th on, counted from 1.
 
     Raises:
-        InputError: an input is not there, no picture is found, two would share one output, an output
-            would overwrite an input or land in an input folder, is too large for its format, exists
-            and ``existing`` is ``fail``, or the output folder cannot be written.
+        InputError: an input is not there, no picture is found, two would share one output, an
+            output would overwrite an input or land in an input folder, is too large for its
+            format, exists and ``existing`` is ``fail``, or the output folder cannot be written.
     """
     form = "png" if form == "auto" else form
     resize = resize or Resize()
@@ -168,7 +238,9 @@ def plan(
     inputs_there = {os.path.realpath(item.path): item.path for item in found}
     for _, target in planned:
         if os.path.realpath(target) in inputs_there:
-            raise InputError(f"{target} is an input and would be overwritten.", hint="Choose another -o.")
+            raise InputError(
+                f"{target} is an input and would be overwritten.", hint="Choose another -o."
+            )
 
     if shard:
         index, count = shard
@@ -179,7 +251,9 @@ def plan(
         if not os.path.lexists(target) or existing == "overwrite":
             todo.append(job)
         elif existing == "fail":
-            raise InputError(f"{target} exists already.", hint="Use --overwrite or --skip-existing.")
+            raise InputError(
+                f"{target} exists already.", hint="Use --overwrite or --skip-existing."
+            )
         else:
             skipped.append(Skipped(job=job))
     return Plan(jobs=todo, skipped=skipped, unused_prompts=unused)
@@ -194,7 +268,9 @@ def parse_shard(text: str) -> tuple[int, int]:
     first, _, second = text.partition("/")
     if first.isdecimal() and second.isdecimal() and 1 <= int(first) <= int(second):
         return int(first), int(second)
-    raise InputError(f"{text!r} is no shard.", hint="Use I/N with 1 <= I <= N, such as --shard 1/4.")
+    raise InputError(
+        f"{text!r} is no shard.", hint="Use I/N with 1 <= I <= N, such as --shard 1/4."
+    )
 
 
 def _find(inputs: Sequence[str], *, recursive: bool, pattern: str | None) -> list[_Found]:
@@ -202,24 +278,32 @@ def _find(inputs: Sequence[str], *, recursive: bool, pattern: str | None) -> lis
     for text in inputs:
         paths = [Path(text)]
         if not os.path.lexists(text):
-            paths = [Path(match) for match in sorted(expand(text, recursive=True))]
+            paths = [Path(match) for match in sorted(glob(text, recursive=True))]  # noqa: PTH207
             if not paths:
                 raise InputError(f"{text} does not exist.", hint=_near(Path(text)))
         for path in paths:
             if path.is_dir():
                 within = images.find(path, recursive=recursive, pattern=pattern)
-                items = [_Found(path=p, relative=PurePosixPath(p.relative_to(path))) for p in within]
+                items = [
+                    _Found(path=p, relative=PurePosixPath(p.relative_to(path))) for p in within
+                ]
             elif path.suffix.lower() in images.READABLE:
                 items = [_Found(path=path, relative=PurePosixPath(path.name))]
             else:
                 kinds = " ".join(sorted(images.READABLE))
-                raise InputError(f"{path} is not a picture that clipsr reads.", hint=f"It reads {kinds}")
+                raise InputError(
+                    f"{path} is not a picture that clipsr reads.", hint=f"It reads {kinds}"
+                )
             # The same picture given twice is one job.
-            found |= {os.path.realpath(i.path): i for i in items if os.path.realpath(i.path) not in found}
+            found |= {
+                os.path.realpath(i.path): i for i in items if os.path.realpath(i.path) not in found
+            }
     if not found:
         where = ", ".join(inputs)
         what = f"no picture that matches {pattern!r}" if pattern else "no picture"
-        raise InputError(f"There is {what} in {where}.", hint=f"clipsr reads {' '.join(images.READABLE)}")
+        raise InputError(
+            f"There is {what} in {where}.", hint=f"clipsr reads {' '.join(images.READABLE)}"
+        )
     return list(found.values())
 
 
@@ -260,7 +344,10 @@ def _name(template: str, path: Path, *, scale: int, model: str) -> str:
                 hint="Fields: " + " ".join(f"{{{name}}}" for name in TEMPLATE_FIELDS),
             )
         name = template.format(
-            stem=path.stem, ext=path.suffix[1:], scale=scale, model=model.replace("/", "_").replace("\\", "_")
+            stem=path.stem,
+            ext=path.suffix[1:],
+            scale=scale,
+            model=model.replace("/", "_").replace("\\", "_"),
         )
     except (ValueError, IndexError, AttributeError) as error:
         raise InputError(f"The template {template!r} is malformed: {error}.") from error
@@ -277,12 +364,15 @@ def _job(
         size_in = images.read_size(item.path)
     except ImageError:
         # Told when its turn comes, so that one broken picture does not stop the others.
-        return Job(input=item.path, output=target, form=form, prompt=prompt, size_in=None, size_out=None)
+        return Job(
+            input=item.path, output=target, form=form, prompt=prompt, size_in=None, size_out=None
+        )
     size_out = resize.size(*size_in, scale)
     limit = images.FORMATS[form].max_side
     if max(size_out) > limit:
         raise InputError(
-            f"{item.path} would become {size_out[0]} x {size_out[1]}; {form} holds {limit} px a side.",
+            f"{item.path} would become {size_out[0]} x {size_out[1]}, "
+            f"and {form} holds {limit} px a side.",
             hint="Use --ext png, a smaller --scale, or --longest-side.",
         )
     return Job(

@@ -1,6 +1,7 @@
 """Find the prompt of each picture, and say where it came from.
 
-Precedence: a manifest's row, the one prompt for all, a sidecar file beside the picture, an automatic
+Precedence: a manifest's row, the one prompt for all, a sidecar file beside the picture, an
+    automatic
 caption, and else the empty prompt.
 """
 
@@ -57,7 +58,9 @@ class Prompts:
                 return Prompt(text=self.manifest[name], source="manifest")
         if self.everywhere is not None:
             return Prompt(text=self.everywhere, source="option")
-        folder = picture.parent if self.sidecar_folder is None else self.sidecar_folder / relative.parent
+        folder = (
+            picture.parent if self.sidecar_folder is None else self.sidecar_folder / relative.parent
+        )
         for extension in self.sidecar_extensions:
             sidecar = folder / (picture.stem + extension)
             if sidecar.is_file():
@@ -92,7 +95,9 @@ def read_manifest(path: Path) -> dict[str, str]:
             if line.strip()
         ]
     else:
-        raise InputError(f"{path} is no prompt file.", hint="Use .csv or .jsonl with file_name and text.")
+        raise InputError(
+            f"{path} is no prompt file.", hint="Use .csv or .jsonl with file_name and text."
+        )
     prompts: dict[str, str] = {}
     for number, name, text in rows:
         if not name or text is None:

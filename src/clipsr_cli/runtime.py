@@ -26,7 +26,9 @@ def pick_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise InputError(f"{name!r} is no device.", hint="Use auto, cpu, cuda, cuda:N or mps.") from error
+        raise InputError(
+            f"{name!r} is no device.", hint="Use auto, cpu, cuda, cuda:N or mps."
+        ) from error
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
@@ -36,9 +38,13 @@ def pick_device(name: str = "auto") -> torch.device:
             )
         return torch.device("cuda", device.index or 0)
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise DeviceError("The device 'mps' is not there.", hint="See clipsr env, or use --device cpu.")
+        raise DeviceError(
+            "The device 'mps' is not there.", hint="See clipsr env, or use --device cpu."
+        )
     if device.type not in ("cpu", "mps"):
-        raise DeviceError(f"The device {name!r} is not supported.", hint="Use auto, cpu, cuda, cuda:N or mps.")
+        raise DeviceError(
+            f"The device {name!r} is not supported.", hint="Use auto, cpu, cuda, cuda:N or mps."
+        )
     return device
 
 

@@ -74,5 +74,6 @@ def _axis_weights(starts: list[int], size: int, length: int, scale: int) -> dict
     for start in starts:
         total[start * scale : (start + size) * scale] += ramp
     return {
-        start: (ramp / total[start * scale : (start + size) * scale]).astype(np.float32) for start in starts
+        start: (ramp / total[start * scale : (start + size) * scale]).astype(np.float32)
+        for start in starts
     }

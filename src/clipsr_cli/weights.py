@@ -24,7 +24,8 @@ class Entry:
         kind: ``generator`` or ``clip``.
         description: one line for people.
         licence: SPDX name, or words.
-        files: file by scale (``x4``) for a generator, ``all`` for a CLIP; ``builtin:`` is in the package.
+        files: file by scale (``x4``) for a generator, ``all`` for a CLIP; ``builtin:`` is in the
+            package.
         clip: for a generator, the CLIP it was trained with.
         architecture: for a CLIP, an open_clip name or a ``builtin:`` JSON file.
     """
@@ -104,7 +105,9 @@ def find_clip(name: str) -> tuple[str | Path, Path]:
         WeightsError: the file is not there.
     """
     row = entry(name, "clip")
-    architecture = locate(row.architecture) if row.architecture.startswith("builtin:") else row.architecture
+    architecture = (
+        locate(row.architecture) if row.architecture.startswith("builtin:") else row.architecture
+    )
     return architecture, locate(row.file(None))
 
 

@@ -21,7 +21,8 @@ class PixelNorm(nn.LayerNorm):
 
 
 class GatedBlock(nn.Module):
-    """Residual block of a gated depthwise convolution and a gated pointwise one, (B, C, H, W) both ways.
+    """Residual block of a gated depthwise convolution and a gated pointwise one, (B, C, H, W) both
+    ways.
 
     Starts as the identity.
     """
@@ -48,8 +49,9 @@ class GatedBlock(nn.Module):
 class TextNorm(nn.Module):
     """Bring a raw text embedding (B, E) to a range that a small MLP can read.
 
-    ``softmax`` is the paper's form, with a learnable temperature; the softmax of a raw CLIP vector is
-    close to constant across prompts, so ``layernorm`` is the default (figures: benchmarks/RESULTS.md).
+    ``softmax`` is the paper's form, with a learnable temperature; the softmax of a raw CLIP vector
+    is close to constant across prompts, so ``layernorm`` is the default (figures:
+    benchmarks/RESULTS.md).
     """
 
     def __init__(self, text_dim: int, kind: str) -> None:
@@ -97,7 +99,8 @@ class TextModulation(nn.Module):
 
 
 class TIFBlock(nn.Module):
-    """Text-image fusion: Affine, ReLU, Affine, ReLU, Conv, and a residual around them (paper, TIFBlock).
+    """Text-image fusion: Affine, ReLU, Affine, ReLU, Conv, and a residual around them (paper,
+    TIFBlock).
 
     Shapes:
         features  (B, C, H, W)
@@ -120,14 +123,17 @@ class TIFBlock(nn.Module):
 
 
 class PromptPredictor(nn.Module):
-    """Turn a text embedding into prompt tokens for CLIP's blocks and a refined text vector (paper, P).
+    """Turn a text embedding into prompt tokens for CLIP's blocks and a refined text vector (paper,
+    P).
 
     Shapes:
         text     (B, E)
         returns  (B, n, D) prompt tokens, (B, E) refined text
     """
 
-    def __init__(self, text_dim: int, tokens: int, width: int, *, heads: int, text_norm: str) -> None:
+    def __init__(
+        self, text_dim: int, tokens: int, width: int, *, heads: int, text_norm: str
+    ) -> None:
         super().__init__()
         self.norm = TextNorm(text_dim, text_norm)
         self.split = nn.Linear(text_dim, tokens * width)

@@ -1,17 +1,17 @@
 """A frozen CLIP: turns text into vectors, and pictures into vectors and feature maps.
 
-The only module that knows open_clip. Any open_clip model with a plain ViT image tower fits, from our
-own small one to ViT-L.
+The only module that knows open_clip. Any open_clip model with a plain ViT image tower fits, from
+our own small one to ViT-L.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import open_clip
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from clipsr_cli.errors import InputError, WeightsError
@@ -30,12 +30,19 @@ class Clip(nn.Module):
         depth: number of blocks in the image tower.
     """
 
-    def __init__(self, model: nn.Module, tokenizer: open_clip.SimpleTokenizer, *, name: str) -> None:
+    # open_clip is not typed, and nn.Module hides what its attributes are.
+    model: Any
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, model: nn.Module, tokenizer: open_clip.SimpleTokenizer, *, name: str
+    ) -> None:
         super().__init__()
         self.name = name
         self.model = model
         self.tokenizer = tokenizer
-        visual = model.visual
+        visual = self.model.visual
         if not isinstance(visual, open_clip.transformer.VisionTransformer) or visual.attn_pool:
             raise InputError(
                 f"The CLIP {name!r} has no plain ViT image tower.",
@@ -82,18 +89,18 @@ class Clip(nn.Module):
                 f"open_clip has no model {architecture!r}.",
                 hint="Names: python -c 'import open_clip; print(open_clip.list_models())'",
             )
-        model = open_clip.create_model(
-            architecture,
-            load_weights=False,
-            pretrained_text=False,
-            force_patch_dropout=patch_dropout or None,
-        )
-        if weights is not None:
-            try:
-                tensors = {k: v.float() for k, v in load_file(weights).items()}
-                model.load_state_dict(tensors, strict=True)
-            except Exception as error:
-                raise WeightsError(f"{weights} does not hold a {architecture} CLIP: {error}") from error
+        try:
+            model = open_clip.create_model(
+                architecture,
+                pretrained=str(weights) if weights else None,
+                load_weights=weights is not None,
+                pretrained_text=False,
+                force_patch_dropout=patch_dropout or None,
+            )
+        except (RuntimeError, OSError, SafetensorError) as error:
+            raise WeightsError(
+                f"{weights} does not hold a {architecture} CLIP: {error}."
+            ) from error
         return cls(model, open_clip.get_tokenizer(architecture), name=name or architecture)
 
     def train(self, mode: bool = True) -> Self:
@@ -117,10 +124,11 @@ class Clip(nn.Module):
         return found["image_intermediates"]
 
     def prompted(self, features: Tensor, prompts: Tensor, first: int = 1) -> Tensor:
-        """Run the image tower's blocks on a feature map, with one extra prompt token in some of them.
+        """Run the image tower's blocks on a feature map, with one extra prompt token in some of
+        them.
 
-        The map stands in for the patch embeddings. Block ``first + i`` sees prompt token i, which is
-        dropped behind it (paper, CLIP-ViT with prompts).
+        The map stands in for the patch embeddings. Block ``first + i`` sees prompt token i, which
+        is dropped behind it (paper, CLIP-ViT with prompts).
 
         Shapes:
             features  (B, D, h, w)  any size: resized to CLIP's own grid

@@ -6,7 +6,6 @@ The base grid is a quarter of the output: one network shape serves every scale.
 
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -55,7 +54,9 @@ class GeneratorConfig:
 class Stage(nn.Module):
     """One stage of the refinement module: bring to a width, refine, fuse with the text."""
 
-    def __init__(self, inner: int, outer: int, blocks: int, text_dim: int, config: GeneratorConfig) -> None:
+    def __init__(
+        self, inner: int, outer: int, blocks: int, text_dim: int, config: GeneratorConfig
+    ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inner, outer, 1)
         self.blocks = nn.Sequential(*(GatedBlock(outer) for _ in range(blocks)))
@@ -90,7 +91,8 @@ class ClipMapping(nn.Module):
 class Generator(nn.Module):
     """Enlarge pictures by ``config.scale``, guided by text.
 
-    Holds the frozen CLIP, whose image tower is part of the network; ``learned_state`` leaves it out.
+    Holds the frozen CLIP, whose image tower is part of the network; ``learned_state`` leaves it
+    out.
 
     Shapes:
         low      (B, 3, h, w)      RGB in [0, 1]; h, w >= 1, trained from 8 up
@@ -110,14 +112,20 @@ class Generator(nn.Module):
         text_dim, widths = clip.embed_dim, config.widths
 
         def fusion(channels: int) -> TIFBlock:
-            return TIFBlock(channels, text_dim, hidden=config.text_hidden, text_norm=config.text_norm)
+            return TIFBlock(
+                channels, text_dim, hidden=config.text_hidden, text_norm=config.text_norm
+            )
 
         def refiners(level: int) -> nn.Sequential:
-            return nn.Sequential(*(GatedBlock(widths[level]) for _ in range(config.encoder_blocks[level])))
+            return nn.Sequential(
+                *(GatedBlock(widths[level]) for _ in range(config.encoder_blocks[level]))
+            )
 
         self.stem = nn.Conv2d(3, widths[0], 3, padding=1)
         self.encode = nn.ModuleList(refiners(level) for level in range(4))
-        self.down = nn.ModuleList(nn.Conv2d(widths[i], widths[i + 1], 2, stride=2) for i in range(3))
+        self.down = nn.ModuleList(
+            nn.Conv2d(widths[i], widths[i + 1], 2, stride=2) for i in range(3)
+        )
         self.fuse = nn.ModuleList(fusion(width) for width in widths[1:])
         self.predict = PromptPredictor(
             text_dim,
@@ -134,6 +142,11 @@ class Generator(nn.Module):
             for i, o, blocks in zip(inner, outer, config.decoder_blocks, strict=True)
         )
         first, second = config.head_widths
+        last = nn.Conv2d(second, 3, 3, padding=1)
+        if config.skip == "bicubic":
+            # Start as plain bicubic enlargement.
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)  # type: ignore[arg-type]
         self.head = nn.Sequential(
             nn.Conv2d(widths[0], 4 * first, 3, padding=1),
             nn.PixelShuffle(2),
@@ -141,12 +154,8 @@ class Generator(nn.Module):
             nn.Conv2d(first, 4 * second, 3, padding=1),
             nn.PixelShuffle(2),
             nn.GELU(),
-            nn.Conv2d(second, 3, 3, padding=1),
+            last,
         )
-        if config.skip == "bicubic":
-            # Start as plain bicubic enlargement.
-            nn.init.zeros_(self.head[-1].weight)
-            nn.init.zeros_(self.head[-1].bias)
 
     def forward(self, low: Tensor, text: Tensor) -> Tensor:
         height, width = low.shape[2] * self.config.scale, low.shape[3] * self.config.scale
@@ -160,7 +169,9 @@ class Generator(nn.Module):
         return high
 
     def features(self, base: Tensor, text: Tensor) -> Tensor:
-        """Encode, fuse, map through CLIP and refine a picture on the base grid (both sides in eights)."""
+        """Encode, fuse, map through CLIP and refine a picture on the base grid (both sides in
+        eights).
+        """
         detail = self.encode[0](self.stem(base))
         levels = [detail]
         for down, encode, fuse in zip(self.down, self.encode[1:], self.fuse, strict=True):
@@ -171,7 +182,8 @@ class Generator(nn.Module):
         for index, stage in enumerate(self.refine):
             if index:
                 features = F.interpolate(features, scale_factor=2.0, mode="nearest")
-            # The paper adds the text-fused levels after stages 1 to 3; the base level is our addition.
+            # The paper adds the text-fused levels after stages 1 to 3; the base level is our
+            # addition.
             features = stage(features, refined) + levels[3 - index]
         return features
 

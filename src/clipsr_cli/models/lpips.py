@@ -18,6 +18,9 @@ class Lpips(nn.Module):
         returns        (B,)          0 for equal pictures; lower is nearer
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.convs = nn.ModuleList(

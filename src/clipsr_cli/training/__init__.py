@@ -30,9 +30,10 @@ GENERATOR = "generator.safetensors"
 def train(config: TrainConfig, clip: Clip, output: Path) -> Iterator[dict[str, float]]:
     """Train until ``config.steps``, yielding {name: value} for every step and every evaluation.
 
-    Every ``evaluate_every`` steps and at the end the moving average is scored on held-back pictures and
-    written to ``output/generator.safetensors``, and all that a resumed run needs to ``output/state.pt``.
-    A run that finds its state there goes on from it, and ends with the weights of an uninterrupted one.
+    Every ``evaluate_every`` steps and at the end the moving average is scored on held-back
+    pictures and written to ``output/generator.safetensors``, and all that a resumed run needs to
+    ``output/state.pt``. A run that finds its state there goes on from it, and ends with the
+    weights of an uninterrupted one.
 
     Args:
         config: the settings.
@@ -44,7 +45,7 @@ def train(config: TrainConfig, clip: Clip, output: Path) -> Iterator[dict[str, f
     generator = Generator(config.generator, clip)
     if config.start is not None:
         load_learned(generator, read_tensors(config.start), config.start)
-    generator = generator.to(device, memory_format=torch.channels_last).train()
+    generator = generator.to(device).to(memory_format=torch.channels_last).train()
     learned = [p for p in generator.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(
         parameter_groups(learned, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.99)
@@ -115,7 +116,9 @@ def _evaluate(
     clip: Clip,
     device: torch.device,
 ) -> dict[str, float]:
-    """PSNR and LPIPS of the moving average and of bicubic enlargement, as means over the pictures."""
+    """PSNR and LPIPS of the moving average and of bicubic enlargement, as means over the
+    pictures.
+    """
     own = {name: tensor.clone() for name, tensor in generator.learned_state().items()}
     for name, tensor in generator.learned_state().items():
         tensor.copy_(average.state[name])

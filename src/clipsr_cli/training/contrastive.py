@@ -36,7 +36,9 @@ def train_clip(config: ClipTrainConfig, output: Path) -> Iterator[dict[str, floa
     clip = Clip.create(config.architecture, patch_dropout=config.patch_dropout)
     model = clip.model.requires_grad_(True)
     held_back = Pictures(config.sources, "val", captioned=True)
-    pictures = Pictures(config.sources, "train", short_side=clip.image_size * 9 // 8, captioned=True)
+    pictures = Pictures(
+        config.sources, "train", short_side=clip.image_size * 9 // 8, captioned=True
+    )
     optimiser = torch.optim.AdamW(
         parameter_groups(list(model.parameters()), config.weight_decay),
         lr=config.learning_rate,
@@ -68,10 +70,13 @@ def train_clip(config: ClipTrainConfig, output: Path) -> Iterator[dict[str, floa
             group["lr"] = config.learning_rate * factor
         tokens = clip.tokenizer(captions)
         loss = contrastive_loss(
-            clip.image(torch.stack(images)), model.encode_text(tokens), model.logit_scale.exp(), captions
+            clip.image(torch.stack(images)),
+            model.encode_text(tokens),
+            model.logit_scale.exp(),
+            captions,
         )
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         with torch.no_grad():
@@ -81,7 +86,12 @@ def train_clip(config: ClipTrainConfig, output: Path) -> Iterator[dict[str, floa
             output.parent.mkdir(parents=True, exist_ok=True)
             aside = output.with_suffix(".tmp")
             torch.save(
-                {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1}, aside
+                {
+                    "model": model.state_dict(),
+                    "optimiser": optimiser.state_dict(),
+                    "step": step + 1,
+                },
+                aside,
             )
             aside.replace(output)
             model.eval()
@@ -90,7 +100,8 @@ def train_clip(config: ClipTrainConfig, output: Path) -> Iterator[dict[str, floa
 
 @torch.no_grad()
 def retrieval(clip: Clip, pictures: Pictures) -> dict[str, float]:
-    """Share of pictures whose own caption is nearest, or among the five nearest, of all captions there.
+    """Share of pictures whose own caption is nearest, or among the five nearest, of all captions
+    there.
 
     ``chance`` is what a blind guess gets.
     """

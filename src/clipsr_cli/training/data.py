@@ -1,4 +1,6 @@
-"""Datasets in memory, and the batches cut from them: step N's batch depends on the seed and N alone."""
+"""Datasets in memory, and the batches cut from them: step N's batch depends on the seed and N
+alone.
+"""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -38,7 +40,12 @@ class Pictures:
     """
 
     def __init__(
-        self, sources: Sequence[Source], split: str, *, short_side: int | None = None, captioned: bool = False
+        self,
+        sources: Sequence[Source],
+        split: str,
+        *,
+        short_side: int | None = None,
+        captioned: bool = False,
     ) -> None:
         self.samples: list[Sample] = []
         weights: list[float] = []
@@ -75,7 +82,9 @@ def read_rgb(path: Path, short_side: int | None = None) -> np.ndarray:
         rgb = image.convert("RGB")
     if short_side and min(rgb.size) > short_side:
         factor = short_side / min(rgb.size)
-        rgb = rgb.resize((round(rgb.width * factor), round(rgb.height * factor)), Image.Resampling.BICUBIC)
+        rgb = rgb.resize(
+            (round(rgb.width * factor), round(rgb.height * factor)), Image.Resampling.BICUBIC
+        )
     return np.array(rgb)
 
 
@@ -109,11 +118,13 @@ def training_batch(
     return Batch(high=high, low=shrink(high, scale), prompts=prompts)
 
 
-def random_crop(pixels: np.ndarray, side: int, rng: np.random.Generator, *, min_zoom: float) -> Tensor:
+def random_crop(
+    pixels: np.ndarray, side: int, rng: np.random.Generator, *, min_zoom: float
+) -> Tensor:
     """A random square of a picture, mirrored half of the time: (3, side, side) in [0, 1].
 
-    A large picture is first reduced by a random factor down to ``min_zoom``; a small one is enlarged
-    so that the square fits.
+    A large picture is first reduced by a random factor down to ``min_zoom``; a small one is
+    enlarged so that the square fits.
     """
     short = min(pixels.shape[:2])
     zoom = max(side / short, rng.uniform(min_zoom, 1.0)) if short > side else side / short
@@ -122,7 +133,9 @@ def random_crop(pixels: np.ndarray, side: int, rng: np.random.Generator, *, min_
     left = rng.integers(pixels.shape[1] - cut + 1)
     crop = to_tensor(pixels[top : top + cut, left : left + cut])
     if cut != side:
-        crop = F.interpolate(crop[None], (side, side), mode="bicubic", antialias=True)[0].clamp(0, 1)
+        crop = F.interpolate(crop[None], (side, side), mode="bicubic", antialias=True)[0].clamp(
+            0, 1
+        )
         crop = crop.mul(255).round().div(255)
     return crop.flip(2) if rng.random() < 0.5 else crop
 

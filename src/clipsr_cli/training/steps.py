@@ -16,7 +16,9 @@ def learning_rate_factor(step: int, *, warmup: int, steps: int) -> float:
     return 0.01 + 0.99 * (1 + math.cos(math.pi * min(1.0, progress))) / 2
 
 
-def parameter_groups(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[str, object]]:
+def parameter_groups(
+    parameters: list[nn.Parameter], weight_decay: float
+) -> list[dict[str, object]]:
     """Decay matrices and kernels; leave biases, norms and scales alone."""
     return [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
@@ -40,7 +42,7 @@ def generator_step(
     high, low, text = batch
     terms = loss(generator(low, text), high, step)
     optimiser.zero_grad(set_to_none=True)
-    torch.stack(list(terms.values())).sum().backward()
+    torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
     learned = [p for group in optimiser.param_groups for p in group["params"]]
     norm = torch.nn.utils.clip_grad_norm_(learned, clip_gradient)
     finite = bool(torch.isfinite(norm))

@@ -1,0 +1,60 @@
+"""The command line: errors become exit codes here and nowhere else."""
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from clipsr_cli import __version__
+from clipsr_cli.cli import console
+from clipsr_cli.cli.env import env
+from clipsr_cli.cli.upscale import INTERRUPTED, upscale
+from clipsr_cli.cli.weights import weights_app
+from clipsr_cli.errors import ClipsrError
+
+
+class Commands(TyperGroup):
+    """Turns our errors into a message and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ClipsrError as error:
+            console.show_error(error)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as error:
+            console.say("Interrupted.")
+            raise typer.Exit(INTERRUPTED) from error
+
+
+app = typer.Typer(
+    name="clipsr",
+    cls=Commands,
+    help="Enlarge images 4, 8 or 16 times, and let words guide what the missing detail becomes.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(upscale)
+app.command()(env)
+app.add_typer(weights_app, name="weights")
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"clipsr {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _app(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options of the program itself."""
+
+
+def main() -> None:
+    """The ``clipsr`` command."""
+    app()

@@ -1,0 +1,107 @@
+"""What people see: results on stdout; progress, warnings and errors on stderr."""
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from clipsr_cli.errors import ClipsrError
+
+
+def err() -> Console:
+    """The console on stderr, as it is now (tests and pipes replace it)."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def out() -> Console:
+    """The console on stdout."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def say(message: str) -> None:
+    """One line for people, on stderr."""
+    err().print(escape(message))
+
+
+def print_json(value: Any) -> None:
+    """A JSON object on one line of stdout, for programs."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def show_error(error: Exception) -> None:
+    """An error's message and what to do about it."""
+    console = err()
+    console.print(f"[bold red]error:[/] {escape(str(error))}")
+    if isinstance(error, ClipsrError) and error.hint:
+        console.print(f"       {escape(error.hint)}")
+
+
+def set_up_logging(*, quiet: bool, verbose: bool) -> None:
+    """Show this package's warnings on stderr (all messages with ``verbose``), others' errors
+    only.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    logging.basicConfig(level=logging.ERROR, handlers=[handler], force=True)
+    level = logging.DEBUG if verbose else logging.ERROR if quiet else logging.WARNING
+    logging.getLogger("clipsr_cli").setLevel(level)
+
+
+@contextmanager
+def progress(total: int, *, show: bool) -> Iterator["Bar"]:
+    """A progress bar with the time left, on a terminal only."""
+    console = err()
+    if not (show and console.is_terminal):
+        yield Bar(None, None)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+    )
+    with Progress(*columns, console=console, transient=True) as bars:
+        yield Bar(bars, bars.add_task("Enlarging", total=total))
+
+
+class Bar:
+    """Where a progress bar stands, or nothing where none is shown."""
+
+    def __init__(self, bars: Progress | None, task: Any) -> None:
+        self.bars = bars
+        self.task = task
+
+    def advance(self, description: str) -> None:
+        """One more done."""
+        if self.bars is not None:
+            self.bars.update(self.task, advance=1, description=escape(description))
+
+    def say(self, message: str) -> None:
+        """A line that stays, above the bar."""
+        console = self.bars.console if self.bars is not None else err()
+        console.print(escape(message))
+
+
+def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> Table:
+    """A table of plain values."""
+    made = Table(title=title, title_justify="left", show_edge=False, header_style="bold")
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    for row in rows:
+        made.add_row(*(escape(str(value)) for value in row))
+    return made
+
+
+def seconds_since(start: float) -> float:
+    """Seconds since a ``time.perf_counter()``, to the millisecond."""
+    return round(time.perf_counter() - start, 3)

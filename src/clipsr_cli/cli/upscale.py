@@ -1,0 +1,444 @@
+"""``clipsr upscale``: enlarge images and write them to a folder."""
+
+import json as json_format
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
+
+import typer
+
+from clipsr_cli.cli import console
+from clipsr_cli.cli.options import (
+    Device,
+    Json,
+    Model,
+    Output,
+    Scale,
+    auto_or_number,
+    check_choice,
+    check_scale,
+)
+from clipsr_cli.errors import ClipsrError, InputError
+
+if TYPE_CHECKING:
+    from clipsr_cli.jobs import Job, Outcome, Plan, Skipped
+    from clipsr_cli.prompts import Prompts
+
+SOME_FAILED = 3
+INTERRUPTED = 130
+
+WORDS, FILES, SIZE, SPEED, SAY = "Prompts", "Files", "Size and colour", "Speed", "What is said"
+
+
+def _option(*names: str, help: str, panel: str) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=panel)
+
+
+def upscale(
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT...", help="Files, folders or globs.")
+    ],
+    output: Output = Path("upscaled"),
+    scale: Scale = 4,
+    model: Model = "clipsr-mini",
+    prompt: Annotated[
+        str | None, _option("--prompt", help="What all the pictures show.", panel=WORDS)
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        _option("--prompts", help="A .csv or .jsonl file with file_name and text.", panel=WORDS),
+    ] = None,
+    prompt_dir: Annotated[
+        Path | None,
+        _option(
+            "--prompt-dir", help="Where sidecar files lie, if not beside the pictures.", panel=WORDS
+        ),
+    ] = None,
+    caption_ext: Annotated[
+        list[str] | None,
+        _option("--caption-ext", help="Extensions of sidecar files [.txt, .caption].", panel=WORDS),
+    ] = None,
+    no_sidecars: Annotated[
+        bool, _option("--no-sidecars", help="Do not look for sidecar files.", panel=WORDS)
+    ] = False,
+    auto_caption: Annotated[
+        bool, _option("--auto-caption", help="Not in this version.", panel=WORDS)
+    ] = False,
+    text_strength: Annotated[
+        float, _option("--text-strength", help="0: no text, 1: as trained.", panel=WORDS)
+    ] = 1.0,
+    recursive: Annotated[
+        bool,
+        _option(
+            "-r/-R",
+            "--recursive/--no-recursive",
+            help="Look in the folders' subfolders.",
+            panel=FILES,
+        ),
+    ] = True,
+    glob: Annotated[
+        str | None, _option("--glob", help="In folders, only names that match this.", panel=FILES)
+    ] = None,
+    template: Annotated[
+        str, _option("--template", help="Output name: {stem} {ext} {scale} {model}.", panel=FILES)
+    ] = "{stem}_x{scale}",
+    ext: Annotated[
+        str, _option("--ext", help="auto (png), png, jpg, webp, avif or tiff.", panel=FILES)
+    ] = "auto",
+    quality: Annotated[
+        int | None,
+        _option("--quality", help="Of jpg, webp and avif, 1 to 100 [95; avif 85].", panel=FILES),
+    ] = None,
+    skip_existing: Annotated[
+        bool, _option("--skip-existing", help="Leave outputs that exist (default).", panel=FILES)
+    ] = False,
+    overwrite: Annotated[
+        bool, _option("--overwrite", help="Make outputs that exist again.", panel=FILES)
+    ] = False,
+    fail_existing: Annotated[
+        bool, _option("--fail-existing", help="Stop if an output exists.", panel=FILES)
+    ] = False,
+    shard: Annotated[
+        str | None,
+        _option("--shard", help="I/N: only every N-th picture from the I-th on.", panel=FILES),
+    ] = None,
+    outscale: Annotated[
+        float | None,
+        _option("--outscale", help="Final size, as a factor of the input's.", panel=SIZE),
+    ] = None,
+    longest_side: Annotated[
+        int | None,
+        _option("--longest-side", help="Final size of the longest side, in pixels.", panel=SIZE),
+    ] = None,
+    color_fix: Annotated[
+        str, _option("--color-fix", help="none, wavelet or adain: the input's colours.", panel=SIZE)
+    ] = "none",
+    tile: Annotated[
+        str, _option("--tile", help="auto, or input pixels a side.", panel=SPEED)
+    ] = "auto",
+    tile_overlap: Annotated[
+        int | None, _option("--tile-overlap", help="Input pixels that tiles share.", panel=SPEED)
+    ] = None,
+    batch_size: Annotated[
+        str, _option("--batch-size", help="auto, or tiles at once.", panel=SPEED)
+    ] = "auto",
+    device: Device = "auto",
+    gpus: Annotated[str | None, _option("--gpus", help="Not in this version.", panel=SPEED)] = None,
+    precision: Annotated[
+        str, _option("--precision", help="auto, fp32, fp16 or bf16.", panel=SPEED)
+    ] = "auto",
+    compile: Annotated[
+        bool,
+        _option("--compile", help="Compile the network: slow to start, then faster.", panel=SPEED),
+    ] = False,
+    workers: Annotated[
+        int, _option("--workers", help="Threads that decode and encode.", panel=SPEED)
+    ] = 2,
+    engine: Annotated[str, _option("--engine", help="local.", panel=SPEED)] = "local",
+    sheet: Annotated[
+        Path | None,
+        _option("--sheet", help="A PNG with input, bicubic and result side by side.", panel=SAY),
+    ] = None,
+    report: Annotated[
+        Path | None, _option("--report", help="A .jsonl file with a line per picture.", panel=SAY)
+    ] = None,
+    json: Json = False,
+    dry_run: Annotated[
+        bool, _option("--dry-run", help="Only say what would be done.", panel=SAY)
+    ] = False,
+    offline: Annotated[
+        bool, _option("--offline", help="Never use the network.", panel=SAY)
+    ] = False,
+    progress: Annotated[
+        bool, _option("--progress/--no-progress", help="Show a progress bar.", panel=SAY)
+    ] = True,
+    quiet: Annotated[bool, _option("-q", "--quiet", help="Say errors only.", panel=SAY)] = False,
+    verbose: Annotated[
+        bool, _option("-v", "--verbose", help="Say every picture.", panel=SAY)
+    ] = False,
+) -> None:
+    """Enlarge images and write them to a folder.
+
+    A picture's prompt is the first of: its row in --prompts, --prompt, a sidecar file (photo.txt or
+    photo.caption beside photo.jpg), and else none.
+    """
+    from clipsr_cli import jobs
+    from clipsr_cli.images import FORMATS
+
+    console.set_up_logging(quiet=quiet, verbose=verbose)
+    _refuse(auto_caption=auto_caption, gpus=gpus, engine=engine)
+    check_scale(scale)
+    check_choice(ext, "--ext", ("auto", *FORMATS))
+    if sum((skip_existing, overwrite, fail_existing)) > 1:
+        raise InputError(
+            "Only one of --skip-existing, --overwrite and --fail-existing can be given."
+        )
+    for path in (report, sheet):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise InputError(f"The folder of {path} does not exist.")
+    if offline:
+        # Read by huggingface_hub when it is imported.
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    options = jobs.UpscaleOptions(
+        text_strength=text_strength,
+        tile=auto_or_number(tile, "--tile"),
+        tile_overlap=tile_overlap,
+        batch_size=auto_or_number(batch_size, "--batch-size"),
+        color_fix=color_fix,
+        quality=quality,
+        resize=jobs.Resize(outscale=outscale, longest_side=longest_side),
+        workers=workers,
+    )
+    options.tiling(scale)
+    todo = jobs.plan(
+        inputs,
+        output,
+        scale=scale,
+        prompts=_prompts(prompt, prompts, prompt_dir, caption_ext, no_sidecars),
+        model=model,
+        recursive=recursive,
+        pattern=glob,
+        template=template,
+        form=ext,
+        existing="overwrite" if overwrite else "fail" if fail_existing else "skip",
+        resize=options.resize,
+        shard=jobs.parse_shard(shard) if shard else None,
+    )
+    if not quiet:
+        _announce(todo)
+    run: dict[str, Any] = {"scale": scale, "model": model, "device": None, "precision": None}
+    if dry_run:
+        _show_plan(todo, run, json=json)
+        return
+
+    start = time.perf_counter()
+    outcomes: list[Outcome] = []
+    interrupted = False
+    with _Report(report, run) as lines:
+        for skip in todo.skipped:
+            lines.add(skip)
+        if todo.jobs:
+            # Torch is loaded from here on.
+            from clipsr_cli.runtime import describe_device
+            from clipsr_cli.upscaling import Upscaler
+
+            upscaler = Upscaler.load(
+                model,
+                scale=scale,
+                device=device,
+                precision=precision,
+                options=options,
+                compile=compile,
+            )
+            run |= {"device": str(upscaler.device), "precision": upscaler.precision}
+            if not quiet:
+                console.say(f"Running on {describe_device(upscaler.device)}, {upscaler.precision}.")
+            try:
+                with console.progress(len(todo.jobs), show=progress and not quiet) as bar:
+                    for outcome in upscaler.run(todo.jobs):
+                        outcomes.append(outcome)
+                        lines.add(outcome)
+                        _tell(bar, outcome, verbose=verbose)
+            except KeyboardInterrupt:
+                interrupted = True
+    _close(todo, outcomes, console.seconds_since(start), json=json, quiet=quiet)
+    if interrupted:
+        console.say("Interrupted: what is done is kept; the same command goes on from here.")
+        raise typer.Exit(INTERRUPTED)
+    if sheet is not None:
+        _write_sheet(todo, outcomes, sheet, quiet=quiet)
+    if any(isinstance(outcome, jobs.Failed) for outcome in outcomes):
+        raise typer.Exit(SOME_FAILED)
+
+
+def _refuse(*, auto_caption: bool, gpus: str | None, engine: str) -> None:
+    """Say clearly what this version does not do, rather than leave it out in silence."""
+    if auto_caption:
+        raise InputError(
+            "--auto-caption is not in this version.",
+            hint="Write prompts in sidecar files or --prompts.",
+        )
+    if gpus is not None:
+        raise InputError(
+            "--gpus is not in this version.", hint="Use --device cuda:N, and --shard I/N."
+        )
+    if engine != "local":
+        raise InputError(f"--engine {engine} is not in this version.", hint="Use --engine local.")
+
+
+def _prompts(
+    prompt: str | None,
+    manifest: Path | None,
+    folder: Path | None,
+    extensions: list[str] | None,
+    no_sidecars: bool,
+) -> "Prompts":
+    from clipsr_cli.prompts import SIDECAR_EXTENSIONS, Prompts, read_manifest, sidecar_extensions
+
+    if folder is not None and not folder.is_dir():
+        raise InputError(f"The prompt folder {folder} does not exist.")
+    if no_sidecars and (folder is not None or extensions):
+        raise InputError("--no-sidecars cannot be given with --prompt-dir or --caption-ext.")
+    chosen = sidecar_extensions(extensions) if extensions else SIDECAR_EXTENSIONS
+    return Prompts(
+        manifest=read_manifest(manifest) if manifest is not None else {},
+        everywhere=prompt,
+        sidecar_folder=folder,
+        sidecar_extensions=() if no_sidecars else chosen,
+    )
+
+
+def _announce(plan: "Plan") -> None:
+    console.say(
+        f"{_count(len(plan.jobs), 'picture')} to enlarge, {len(plan.skipped)} there already; "
+        f"found {_count(plan.sidecars, 'prompt sidecar')}."
+    )
+    for name in plan.unused_prompts[:5]:
+        console.say(f"warning: the prompt file names {name!r}, which is no input.")
+    if len(plan.unused_prompts) > 5:
+        console.say(f"warning: and {len(plan.unused_prompts) - 5} more names that are no input.")
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" + ("" if number == 1 else "s")
+
+
+def _show_plan(plan: "Plan", run: dict[str, Any], *, json: bool) -> None:
+    if json:
+        for skip in plan.skipped:
+            console.print_json(_row(skip, run))
+        for job in plan.jobs:
+            console.print_json(_row(job, run))
+        return
+    for skip in plan.skipped:
+        typer.echo(f"skip  {skip.job.output}  (exists)")
+    for job in plan.jobs:
+        size = " -> ".join(f"{s[0]}x{s[1]}" if s else "?" for s in (job.size_in, job.size_out))
+        typer.echo(
+            f"write {job.output}  from {job.input}  {size}  "
+            f"prompt: {job.prompt.text!r} ({job.prompt.source})"
+        )
+
+
+class _Report:
+    """The ``--report`` file: one JSON line per picture, written as it comes; nothing without a
+    path.
+    """
+
+    def __init__(self, path: Path | None, run: dict[str, Any]) -> None:
+        self.path = path
+        self.run = run
+        self.file: TextIO | None = None
+
+    def __enter__(self) -> "_Report":
+        if self.path is not None:
+            try:
+                self.file = self.path.open("w", encoding="utf-8")
+            except OSError as error:
+                raise InputError(
+                    f"Cannot write the report {self.path}: {error.strerror}."
+                ) from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.file is not None:
+            self.file.close()
+
+    def add(self, outcome: "Outcome") -> None:
+        """Write one picture's line."""
+        if self.file is not None:
+            self.file.write(json_format.dumps(_row(outcome, self.run), ensure_ascii=False) + "\n")
+            self.file.flush()
+
+
+def _row(outcome: "Outcome | Job", run: dict[str, Any]) -> dict[str, Any]:
+    """One picture's line of the report (the names are a contract)."""
+    from clipsr_cli.jobs import Done, Failed, Job
+
+    job = outcome if isinstance(outcome, Job) else outcome.job
+    done = outcome if isinstance(outcome, Done) else None
+    failed = outcome if isinstance(outcome, Failed) else None
+    names = {"Job": "planned", "Done": "done", "Skipped": "skipped", "Failed": "failed"}
+    return {
+        "input": str(job.input),
+        "output": str(job.output),
+        "status": names[type(outcome).__name__],
+        "scale": run["scale"],
+        "model": run["model"],
+        "prompt": job.prompt.text,
+        "prompt_source": job.prompt.source,
+        "size_in": done.size_in if done else job.size_in,
+        "size_out": done.size_out if done else job.size_out,
+        "tiles": done.tiles if done else None,
+        "seconds": done.seconds if done else failed.seconds if failed else None,
+        "device": run["device"],
+        "precision": run["precision"],
+        "error": {"type": type(failed.error).__name__, "message": str(failed.error)}
+        if failed
+        else None,
+    }
+
+
+def _tell(bar: console.Bar, outcome: "Outcome", *, verbose: bool) -> None:
+    from clipsr_cli.jobs import Done, Failed
+
+    bar.advance(outcome.job.input.name)
+    if isinstance(outcome, Failed):
+        bar.say(f"failed: {outcome.job.input}: {outcome.error}")
+        if isinstance(outcome.error, ClipsrError) and outcome.error.hint:
+            bar.say(f"        {outcome.error.hint}")
+    elif verbose and isinstance(outcome, Done):
+        bar.say(f"done: {outcome.job.output} ({outcome.seconds:.2f} s)")
+
+
+def _close(
+    plan: "Plan", outcomes: "list[Outcome]", seconds: float, *, json: bool, quiet: bool
+) -> None:
+    """The closing table for people, and the closing object for programs."""
+    from clipsr_cli.jobs import Done
+
+    done = [outcome for outcome in outcomes if isinstance(outcome, Done)]
+    failed = len(outcomes) - len(done)
+    megapixels = sum(outcome.size_out[0] * outcome.size_out[1] for outcome in done) / 1e6
+    rate = len(done) / seconds if seconds else 0.0
+    if json:
+        console.print_json(
+            {
+                "done": len(done),
+                "skipped": len(plan.skipped),
+                "failed": failed,
+                "seconds": seconds,
+                "megapixels_out": round(megapixels, 3),
+                "images_per_second": round(rate, 3),
+            }
+        )
+    if not quiet:
+        columns = ("done", "skipped", "failed", "seconds", "megapixels", "images/s")
+        row = (
+            len(done),
+            len(plan.skipped),
+            failed,
+            f"{seconds:.1f}",
+            f"{megapixels:.1f}",
+            f"{rate:.2f}",
+        )
+        console.err().print(console.table("", columns, [row]))
+
+
+def _write_sheet(plan: "Plan", outcomes: "list[Outcome]", path: Path, *, quiet: bool) -> None:
+    from clipsr_cli.jobs import Done
+    from clipsr_cli.reports import SheetRow, contact_sheet
+
+    shown: list[Skipped | Done] = [
+        *plan.skipped,
+        *(outcome for outcome in outcomes if isinstance(outcome, Done)),
+    ]
+    rows = [
+        SheetRow(low=item.job.input, high=item.job.output, prompt=item.job.prompt.text)
+        for item in shown
+    ]
+    count = contact_sheet(rows, path)
+    if not quiet:
+        left = f" (of {len(rows)})" if count < len(rows) else ""
+        console.say(f"{path} shows {_count(count, 'picture')}{left}.")
