@@ -24,7 +24,7 @@ def tiny_clip() -> Clip:
 
 @pytest.fixture(scope="session")
 def make_generator(tiny_clip: Clip) -> Callable[..., Generator]:
-    """Builds a tiny generator whose every layer has an effect (as built, many start as identity)."""
+    """Builds a tiny generator whose every layer has an effect (as built, many are the identity)."""
 
     def make(scale: int = 4, **settings: object) -> Generator:
         torch.manual_seed(1)

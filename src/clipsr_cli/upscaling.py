@@ -226,9 +226,8 @@ class Upscaler:
         batch = [queue.popleft()]
         while queue and len(batch) < self.batch_size and queue[0].shape == batch[0].shape:
             batch.append(queue.popleft())
-        broken: list[tuple[_Canvas, Exception]] = []
         try:
-            enlarged = self._enlarge(batch)
+            results: list[np.ndarray | Exception] = [*self._enlarge(batch)]
         except torch.OutOfMemoryError as error:
             if len(batch) > 1:
                 self.batch_size = len(batch) // 2
@@ -236,18 +235,30 @@ class Upscaler:
                 torch.cuda.empty_cache()
                 queue.extendleft(reversed(batch))
                 return [], []
-            broken = [(batch[0].canvas, _too_large(batch[0].tile, error))]
+            results = [_too_large(batch[0].tile, error)]
         except Exception as error:
-            broken = [(canvas, error) for canvas in _canvases(batch)]
+            # One at a time, so that only the picture at fault is lost.
+            results = [error] if len(batch) == 1 else [self._enlarge_alone(work) for work in batch]
+        broken: dict[int, tuple[_Canvas, Exception]] = {}
+        for work, result in zip(batch, results, strict=True):
+            if isinstance(result, Exception):
+                broken[id(work.canvas)] = (work.canvas, result)
+            else:
+                work.canvas.add(work.index, result)
         if broken:
-            lost = {id(canvas) for canvas, _ in broken}
-            kept = [work for work in queue if id(work.canvas) not in lost]
+            kept = [work for work in queue if id(work.canvas) not in broken]
             queue.clear()
             queue.extend(kept)
-            return [], broken
-        for work, result in zip(batch, enlarged, strict=True):
-            work.canvas.add(work.index, result)
-        return [canvas for canvas in _canvases(batch) if not canvas.missing], []
+        finished = [
+            canvas for canvas in _canvases(batch) if not canvas.missing and id(canvas) not in broken
+        ]
+        return finished, list(broken.values())
+
+    def _enlarge_alone(self, work: _Work) -> np.ndarray | Exception:
+        try:
+            return self._enlarge([work])[0]
+        except Exception as error:
+            return error
 
     @torch.inference_mode()
     def _enlarge(self, batch: Sequence[_Work]) -> np.ndarray:

@@ -60,7 +60,7 @@ class Pictures:
                 and (sample.captions or not captioned)
             ]
             self.samples += chosen
-            weights += [source.weight / len(chosen)] * len(chosen)
+            weights += [source.weight / max(1, len(chosen))] * len(chosen)
         if not self.samples:
             raise InputError(f"The sources hold no picture of split {split!r}.")
         self._cumulative = np.array(list(accumulate(weights)))

@@ -37,15 +37,17 @@ def generator_step(
 ) -> dict[str, float]:
     """Lower the loss once for a batch of (high, low, text). Returns {loss name: value}.
 
-    A step whose gradient is not finite is left out and reported as ``skipped: 1``.
+    A step whose loss or gradient is not finite is left out and reported as ``skipped: 1``.
     """
     high, low, text = batch
     terms = loss(generator(low, text), high, step)
     optimiser.zero_grad(set_to_none=True)
-    torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
+    total = torch.stack(list(terms.values())).sum()
+    total.backward()  # type: ignore[no-untyped-call]
     learned = [p for group in optimiser.param_groups for p in group["params"]]
     norm = torch.nn.utils.clip_grad_norm_(learned, clip_gradient)
-    finite = bool(torch.isfinite(norm))
+    # A loss can be infinite where its gradient is not: L1's is a sign.
+    finite = bool(torch.isfinite(norm) and torch.isfinite(total))
     if finite:
         optimiser.step()
     return {name: term.item() for name, term in terms.items()} | {"skipped": float(not finite)}

@@ -1,0 +1,31 @@
+"""Train the small CLIP from a recipe, resumable, and write its weights in fp16.
+
+python scripts/train_clip.py recipes/clipsr-clip-mini.toml runs/clipsr-clip-mini
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from clipsr_cli.config import build, read_toml
+from clipsr_cli.training.config import ClipTrainConfig
+from clipsr_cli.training.contrastive import train_clip
+
+
+def main(recipe: Path, output: Path) -> None:
+    config = build(ClipTrainConfig, read_toml(recipe))
+    state = output / "state.pt"
+    for row in train_clip(config, state):
+        if row["step"] % 10 == 0:
+            print(json.dumps(row), flush=True)
+    model = torch.load(state, weights_only=True)["model"]
+    # The mask is no weight: open_clip builds it.
+    tensors = {k: v.half().contiguous() for k, v in model.items() if k != "attn_mask"}
+    save_file(tensors, output / "clip.safetensors", metadata={"steps": str(config.steps)})
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,117 @@
+"""A generator survives its file, and a wrong file is refused with its reason."""
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from clipsr_cli.checkpoints import (
+    load_generator,
+    read_header,
+    save_generator,
+)
+from clipsr_cli.errors import WeightsError
+
+
+def test_a_generator_comes_back_as_it_was_saved(make_generator, tiny_clip, tmp_path):
+    generator = make_generator(8, text_norm="softmax")
+    path = tmp_path / "deep" / "g.safetensors"
+    save_generator(generator.learned_state(), generator.config, "tiny", path, half=False)
+
+    again = load_generator(path, tiny_clip)
+
+    low, text = torch.rand(1, 3, 9, 8), tiny_clip.text(["a bird"])
+    with torch.no_grad():
+        assert torch.equal(again(low, text), generator(low, text))
+    assert not again.training
+    header = read_header(path)
+    assert (header.config, header.clip, header.architecture) == (
+        generator.config,
+        "tiny",
+        "clip-sr",
+    )
+
+
+def test_the_file_holds_neither_clip_nor_leftovers(make_generator, tmp_path):
+    generator = make_generator(4)
+    path = tmp_path / "g.safetensors"
+    save_generator(generator.learned_state(), generator.config, "tiny", path)
+
+    tensors = load_file(path)
+
+    assert tensors.keys() == generator.learned_state().keys()
+    assert {t.dtype for t in tensors.values()} == {torch.float16}
+    assert [p.name for p in tmp_path.iterdir()] == ["g.safetensors"]
+
+
+def test_half_a_size_costs_next_to_nothing(make_generator, tiny_clip, tmp_path):
+    generator = make_generator(4)
+    path = tmp_path / "g.safetensors"
+    save_generator(generator.learned_state(), generator.config, "tiny", path, half=True)
+    low, text = torch.rand(1, 3, 8, 8), tiny_clip.text(["a bird"])
+
+    with torch.no_grad():
+        difference = (load_generator(path, tiny_clip)(low, text) - generator(low, text)).abs().max()
+
+    assert difference < 1 / 255
+
+
+@pytest.fixture
+def saved(make_generator, tmp_path):
+    generator = make_generator(4)
+    path = tmp_path / "g.safetensors"
+    save_generator(generator.learned_state(), generator.config, "tiny", path)
+    return path
+
+
+def change(path, *, drop=None, add=None, metadata=None):
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        header = dict(file.metadata())
+    tensors = load_file(path)
+    if drop:
+        del tensors[drop]
+    save_file(tensors | (add or {}), path, metadata=header | (metadata or {}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"drop": "stem.weight"}, r"stem\.weight"),
+        ({"add": {"extra": torch.zeros(1)}}, "extra"),
+        ({"add": {"stem.bias": torch.zeros(3)}}, r"stem\.bias"),
+        ({"metadata": {"config": '{"scale": 5}'}}, "scale is 5"),
+        ({"metadata": {"config": "{"}}, "broken header"),
+        ({"metadata": {"format": "99"}}, "not a clipsr generator"),
+        ({"metadata": {"architecture": "esrgan"}}, "not a clipsr generator"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused_with_the_reason(saved, tiny_clip, changes, named):
+    change(saved, **changes)
+
+    with pytest.raises(WeightsError, match=named):
+        load_generator(saved, tiny_clip)
+
+
+def test_what_is_no_safetensors_file_is_refused(tmp_path, tiny_clip):
+    path = tmp_path / "g.safetensors"
+    for content in (b"", b"not tensors at all"):
+        path.write_bytes(content)
+        with pytest.raises(WeightsError, match=r"g\.safetensors"):
+            load_generator(path, tiny_clip)
+    with pytest.raises(WeightsError, match=r"none\.safetensors"):
+        read_header(tmp_path / "none.safetensors")
+
+
+def test_a_failed_save_leaves_the_old_file(saved, make_generator, monkeypatch):
+    old = saved.read_bytes()
+    generator = make_generator(4)
+
+    def full(*_, **__):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("clipsr_cli.checkpoints.save_file", full)
+    with pytest.raises(OSError, match="No space"):
+        save_generator(generator.learned_state(), generator.config, "tiny", saved)
+
+    assert saved.read_bytes() == old

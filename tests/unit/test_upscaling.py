@@ -1,0 +1,295 @@
+"""The Upscaler: sizes, batches, words, precision, and what happens when something fails."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from clipsr_cli import images
+from clipsr_cli.errors import DeviceError, ImageError, InputError, WeightsError
+from clipsr_cli.images import Picture
+from clipsr_cli.jobs import Done, Failed, Job, Resize, UpscaleOptions
+from clipsr_cli.prompts import Prompt
+from clipsr_cli.upscaling import Upscaler
+
+
+@pytest.fixture
+def upscaler(make_generator):
+    def make(scale=4, *, precision="fp32", **options):
+        return Upscaler(
+            make_generator(scale),
+            device="cpu",
+            precision=precision,
+            options=UpscaleOptions(**options),
+        )
+
+    return make
+
+
+def job(path: Path, output: Path, prompt: str = "", form: str = "png") -> Job:
+    return Job(
+        input=path,
+        output=output / f"{path.stem}{images.FORMATS[form].extension}",
+        form=form,
+        prompt=Prompt(text=prompt, source="option"),
+        size_in=None,
+        size_out=None,
+    )
+
+
+def nearest(scale):
+    """A network whose result is known: every pixel repeated."""
+    return lambda low, text: low.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+
+
+def random_picture(height, width, dtype=np.uint8, **settings):
+    rng = np.random.default_rng(height * width)
+    peak = np.iinfo(dtype).max
+    return Picture(
+        pixels=rng.integers(0, peak, (height, width, 3), dtype=dtype, endpoint=True), **settings
+    )
+
+
+@pytest.mark.parametrize("scale", [4, 8, 16])
+def test_every_picture_comes_out_scale_times_as_large(upscaler, photo, tmp_path, scale):
+    sizes = {"a": (24, 16), "b": (9, 31), "c": (40, 40), "d": (3, 2)}
+    paths = [photo(tmp_path / f"{n}.png", width=w, height=h) for n, (w, h) in sizes.items()]
+
+    outcomes = list(upscaler(scale).run(job(p, tmp_path / "out") for p in paths))
+
+    assert [type(o) for o in outcomes] == [Done] * 4
+    for outcome in outcomes:
+        width, height = sizes[outcome.job.input.stem]
+        assert outcome.size_in == (width, height)
+        with Image.open(outcome.job.output) as image:
+            assert image.size == outcome.size_out == (width * scale, height * scale)
+
+
+@pytest.mark.parametrize(("tile", "overlap"), [(8, 0), (8, 3), (16, 8), (9, 8)])
+def test_tiles_stitch_to_what_the_network_gave(upscaler, tile, overlap):
+    up = upscaler(4, tile=tile, tile_overlap=overlap, batch_size=3)
+    up._network = nearest(4)
+    picture = random_picture(37, 22)
+
+    result = up.enlarge(picture)
+
+    np.testing.assert_array_equal(result.pixels, picture.pixels.repeat(4, 0).repeat(4, 1))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_gray_alpha_and_depth_are_kept(upscaler, dtype):
+    up = upscaler(4)
+    peak = np.iinfo(dtype).max
+    alpha = np.full((10, 12), peak, dtype)
+    alpha[:, :6] = 0
+    gray = np.repeat(random_picture(10, 12, dtype).pixels[:, :, :1], 3, axis=2)
+
+    result = up.enlarge(Picture(pixels=gray, alpha=alpha, gray=True))
+
+    assert result.pixels.dtype == result.alpha.dtype == dtype
+    assert result.gray
+    assert np.ptp(result.pixels, axis=2).max() == 0
+    assert result.alpha.shape == (40, 48)
+    assert result.alpha[:, :16].max() == 0
+    assert result.alpha[:, -16:].min() == peak
+
+
+def test_colours_under_transparency_do_not_bleed_into_the_visible(upscaler):
+    up = upscaler(4)
+    alpha = np.full((16, 16), 255, np.uint8)
+    alpha[:, :8] = 0
+    pixels = np.full((16, 16, 3), 200, np.uint8)
+    pixels[:, :8] = 0
+
+    result = up.enlarge(Picture(pixels=pixels, alpha=alpha))
+    plain = up.enlarge(Picture(pixels=np.full((16, 16, 3), 200, np.uint8), alpha=alpha))
+
+    np.testing.assert_array_equal(result.pixels, plain.pixels)
+
+
+def test_sixteen_bits_hold_more_than_eight(upscaler):
+    up = upscaler(4)
+    up._network = nearest(4)
+    picture = random_picture(9, 9, np.uint16)
+
+    np.testing.assert_array_equal(up.enlarge(picture).pixels[::4, ::4], picture.pixels)
+
+
+def test_two_prompts_give_two_pictures_and_one_prompt_the_same_bytes(upscaler, photo, tmp_path):
+    path = photo(tmp_path / "a.png")
+    results = [
+        (tmp_path / name / "a.png", prompt)
+        for name, prompt in (("1", "a red bird"), ("2", "a red bird"), ("3", "a blue castle"))
+    ]
+    for output, prompt in results:
+        up = upscaler(4)
+        (outcome,) = up.run([job(path, output.parent, prompt)])
+        assert isinstance(outcome, Done)
+
+    first, second, third = (output.read_bytes() for output, _ in results)
+
+    assert first == second != third
+
+
+def test_text_strength_goes_from_the_empty_prompt_to_the_prompt(upscaler):
+    empty, half, full, none = (
+        upscaler(4, text_strength=s).text(p)
+        for s, p in ((0, "a red bird"), (0.5, "a red bird"), (1, "a red bird"), (1, ""))
+    )
+
+    assert torch.equal(empty, none)
+    torch.testing.assert_close(half, (empty + full) / 2)
+    assert not torch.equal(empty, full)
+
+
+def test_pictures_with_different_prompts_share_a_batch_without_mixing(upscaler, photo, tmp_path):
+    paths = [photo(tmp_path / f"{i}.png", seed=i) for i in range(5)]
+    prompts = ["a red bird", "a castle", "", "a dress", "a red bird"]
+    up = upscaler(4, batch_size=4)
+    sizes, network = [], up._network
+    up._network = lambda low, text: (sizes.append(len(low)), network(low, text))[1]
+    list(up.run(job(p, tmp_path / "many", t) for p, t in zip(paths, prompts, strict=True)))
+    for path, prompt in zip(paths, prompts, strict=True):
+        list(upscaler(4, batch_size=1).run([job(path, tmp_path / "one", prompt)]))
+
+    assert max(sizes) == 4
+    for path in paths:
+        many, one = (images.read(tmp_path / kind / path.name).pixels for kind in ("many", "one"))
+        assert np.abs(many.astype(int) - one).max() <= 1
+
+
+def test_one_broken_picture_among_ten_costs_only_itself(upscaler, photo, tmp_path):
+    paths = [photo(tmp_path / f"{i}.png", seed=i) for i in range(10)]
+    paths[4].write_bytes(paths[4].read_bytes()[:60])
+
+    outcomes = list(upscaler(4).run(job(p, tmp_path / "out") for p in paths))
+
+    (failed,) = [o for o in outcomes if isinstance(o, Failed)]
+    assert failed.job.input == paths[4]
+    assert isinstance(failed.error, ImageError)
+    assert len(list((tmp_path / "out").iterdir())) == 9
+
+
+def test_an_output_that_cannot_be_written_costs_only_itself(upscaler, photo, tmp_path):
+    paths = [photo(tmp_path / f"{i}.png", seed=i) for i in range(3)]
+    (tmp_path / "out" / "1.png").mkdir(parents=True)
+
+    outcomes = list(upscaler(4).run(job(p, tmp_path / "out") for p in paths))
+
+    assert sorted(o.job.input.stem for o in outcomes if isinstance(o, Done)) == ["0", "2"]
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_overflow_in_mixed_precision_is_done_again_in_fp32(upscaler, caplog):
+    up = upscaler(4, precision="bf16", batch_size=2)
+    calls = []
+
+    def network(low, text):
+        calls.append(torch.is_autocast_enabled("cpu"))
+        high = nearest(4)(low, text)
+        if calls[-1]:
+            high[0] = float("nan")
+        return high
+
+    up._network = network
+    picture = random_picture(64, 64)
+
+    result = up.enlarge(picture)
+
+    np.testing.assert_array_equal(result.pixels, picture.pixels.repeat(4, 0).repeat(4, 1))
+    assert True in calls
+    assert False in calls
+    assert [r.levelname for r in caplog.records] == ["WARNING"]
+
+
+def test_a_picture_the_network_cannot_do_fails_alone(upscaler, photo, tmp_path):
+    paths = [photo(tmp_path / f"{i}.png", seed=i) for i in range(3)]
+    up = upscaler(4, batch_size=8)
+    bad = images.to_float(images.read(paths[1]).pixels)[0, 0]
+
+    def network(low, text):
+        high = nearest(4)(low, text)
+        high[(low[:, :, 0, 0] == torch.from_numpy(bad)).all(dim=1)] = float("inf")
+        return high
+
+    up._network = network
+    outcomes = {o.job.input.stem: o for o in up.run(job(p, tmp_path / "out") for p in paths)}
+
+    assert isinstance(outcomes["1"], Failed)
+    assert "finite" in str(outcomes["1"].error)
+    assert isinstance(outcomes["0"], Done)
+    assert isinstance(outcomes["2"], Done)
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on(upscaler, caplog):
+    up = upscaler(4, tile=8, tile_overlap=0, batch_size=8)
+    picture = random_picture(32, 32)
+
+    def network(low, text):
+        if len(low) > 2:
+            raise torch.OutOfMemoryError("no room")
+        return nearest(4)(low, text)
+
+    up._network = network
+
+    result = up.enlarge(picture)
+
+    np.testing.assert_array_equal(result.pixels, picture.pixels.repeat(4, 0).repeat(4, 1))
+    assert up.batch_size == 2
+    assert "batch size" in caplog.text
+
+
+def test_a_tile_too_large_for_the_memory_says_what_to_do(upscaler):
+    up = upscaler(4)
+
+    def network(low, text):
+        raise torch.OutOfMemoryError("no room")
+
+    up._network = network
+
+    with pytest.raises(ImageError, match="memory"):
+        up.enlarge(random_picture(8, 8))
+
+
+def test_the_final_size_follows_the_resize(upscaler, photo, tmp_path):
+    path = photo(tmp_path / "a.png", width=20, height=10)
+    for resize, size in (
+        (Resize(outscale=2), (40, 20)),
+        (Resize(longest_side=33), (33, 16)),
+        (Resize(), (80, 40)),
+    ):
+        (done,) = upscaler(4, resize=resize).run([job(path, tmp_path / "out")])
+        assert done.size_out == size
+
+
+def test_colour_fix_takes_the_tint_out(upscaler):
+    picture = random_picture(16, 16)
+    for kind in ("wavelet", "adain"):
+        up = upscaler(4, color_fix=kind)
+        up._network = lambda low, text: 0.7 * nearest(4)(low, text)
+        mean = up.enlarge(picture).pixels.mean(axis=(0, 1))
+        assert np.abs(mean - picture.pixels.mean(axis=(0, 1))).max() < 4
+
+
+def test_a_caller_that_stops_early_leaves_nothing_half_written(upscaler, photo, tmp_path):
+    paths = [photo(tmp_path / f"{i}.png", seed=i) for i in range(8)]
+    run = upscaler(4, batch_size=1).run(job(p, tmp_path / "out") for p in paths)
+    next(run)
+    run.close()
+
+    written = list((tmp_path / "out").iterdir())
+    assert 1 <= len(written) < 8
+    for path in written:
+        assert images.read(path).size == (96, 64)
+
+
+def test_the_embedded_model_is_refused_for_a_wrong_scale_name_or_device():
+    with pytest.raises(InputError, match="clipsr-mimi"):
+        Upscaler.load("clipsr-mimi", device="cpu")
+    with pytest.raises(WeightsError, match=r"gone\.safetensors"):
+        Upscaler.load("gone.safetensors", device="cpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(DeviceError, match="cuda"):
+            Upscaler.load(device="cuda")
