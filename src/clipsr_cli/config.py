@@ -1,6 +1,4 @@
-"""Read settings: defaults, then a TOML file, then what the caller gives, into frozen
-dataclasses.
-"""
+"""Turn TOML and other plain values into frozen dataclasses, every name and type checked."""
 
 import dataclasses
 import tomllib
@@ -22,7 +20,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         InputError: it is not there or is not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -41,6 +39,8 @@ def build(kind: type[Config], settings: Mapping[str, Any], *, where: str = "") -
         InputError: a name is unknown (with the nearest known one), missing, or its value has the
             wrong type.
     """
+    if not isinstance(settings, Mapping):
+        raise InputError(f"{where.removesuffix('.') or kind.__name__} is no table: {settings!r}.")
     hints = get_type_hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     values = {}
@@ -60,11 +60,6 @@ def build(kind: type[Config], settings: Mapping[str, Any], *, where: str = "") -
     if missing:
         raise InputError(f"Missing setting {where}{missing[0]}.")
     return kind(**values)
-
-
-def given(**settings: Any) -> dict[str, Any]:
-    """The settings that were given: those that are not None."""
-    return {name: value for name, value in settings.items() if value is not None}
 
 
 def _convert(hint: Any, value: Any, name: str) -> Any:

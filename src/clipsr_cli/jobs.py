@@ -1,11 +1,10 @@
-"""Decide all that is to be done before torch is loaded: which picture goes where, with which
-prompt.
-"""
+"""Turn what a user typed into jobs, before any work: which picture goes where, with what prompt."""
 
 import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from glob import glob
 from pathlib import Path, PurePosixPath
 from string import Formatter
@@ -38,8 +37,8 @@ class Resize:
     def __post_init__(self) -> None:
         if self.outscale is not None and self.longest_side is not None:
             raise InputError("--outscale and --longest-side cannot both be given.")
-        if self.outscale is not None and self.outscale <= 0:
-            raise InputError(f"--outscale is {self.outscale}; it must be above 0.")
+        if self.outscale is not None and not 0 < self.outscale < math.inf:
+            raise InputError(f"--outscale is {self.outscale}; it must be above 0, and finite.")
         if self.longest_side is not None and self.longest_side < 1:
             raise InputError(f"--longest-side is {self.longest_side}; it must be at least 1.")
 
@@ -59,8 +58,8 @@ class UpscaleOptions:
     """How pictures are enlarged; None lets clipsr decide.
 
     Attributes:
-        text_strength: 0 is the empty prompt, 1 the prompt as trained, between and beyond
-            interpolate.
+        text_strength: 0 is the empty prompt, 1 the prompt as trained; others lie on the line
+            through the two.
         tile: side of a tile of the small picture, in pixels.
         tile_overlap: pixels of the small picture that neighbouring tiles share.
         batch_size: tiles that go through the network at once.
@@ -93,7 +92,7 @@ class UpscaleOptions:
         if self.quality is not None and not 1 <= self.quality <= 100:
             raise InputError(f"--quality is {self.quality}; it must be from 1 to 100.")
         if not math.isfinite(self.text_strength):
-            raise InputError(f"--text-strength is {self.text_strength}; it must be a number.")
+            raise InputError(f"--text-strength is {self.text_strength}; it must be finite.")
         if self.tile_overlap is not None and self.tile_overlap < 0:
             raise InputError(f"--tile-overlap is {self.tile_overlap}; it must be at least 0.")
 
@@ -173,8 +172,17 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class _Found:
+    """A picture among the inputs.
+
+    Attributes:
+        path: as it was come by.
+        relative: its path within the input folder; its name alone for a single file.
+        real: its path without symlinks, by which pictures are told apart.
+    """
+
     path: Path
     relative: PurePosixPath
+    real: str
 
 
 def plan(
@@ -191,6 +199,7 @@ def plan(
     existing: Existing = "skip",
     resize: Resize | None = None,
     shard: tuple[int, int] | None = None,
+    also: Sequence[Path] = (),
 ) -> Plan:
     """Find the pictures, name their outputs, and refuse all that can be refused before any work.
 
@@ -209,6 +218,7 @@ def plan(
         existing: what to do where an output is there already.
         resize: a change of size after enlarging.
         shard: (i, n): only every n-th picture, from the i-th on, counted from 1.
+        also: other files that the run writes: a report, a sheet.
 
     Raises:
         InputError: an input is not there, no picture is found, two would share one output, an
@@ -217,31 +227,21 @@ def plan(
     """
     form = "png" if form == "auto" else form
     resize = resize or Resize()
-    found = _find(inputs, recursive=recursive, pattern=pattern)
-    _refuse_output(output, inputs)
     prompts = prompts or Prompts()
+    places = _places(inputs)
+    folders = [place for place in places if place.is_dir()]
+    for path in (output, *filter(_is_readable, also)):
+        _refuse_within(path, folders)
+    found = _find(places, recursive=recursive, pattern=pattern)
+    if not found:
+        what = f"no picture that matches {pattern!r}" if pattern else "no picture"
+        raise InputError(
+            f"There is {what} in {', '.join(inputs)}.", hint=f"clipsr reads {_readable()}"
+        )
     unused = prompts.unused(item.relative for item in found)
-
-    outputs: dict[str, Path] = {}
-    planned = []
-    for item in found:
-        name = _name(template, item.path, scale=scale, model=model) + images.FORMATS[form].extension
-        target = output / item.relative.parent / name
-        key = os.path.normcase(os.path.abspath(target))
-        if key in outputs:
-            raise InputError(
-                f"{outputs[key]} and {item.path} would both be written to {target}.",
-                hint='Tell them apart by extension: --template "{stem}_{ext}_x{scale}"',
-            )
-        outputs[key] = item.path
-        planned.append((item, target))
-    inputs_there = {os.path.realpath(item.path): item.path for item in found}
-    for _, target in planned:
-        if os.path.realpath(target) in inputs_there:
-            raise InputError(
-                f"{target} is an input and would be overwritten.", hint="Choose another -o."
-            )
-
+    extension = images.FORMATS[form].extension
+    names = [_name(template, item.path, scale=scale, model=model) + extension for item in found]
+    planned = _targets(found, names, output, also)
     if shard:
         index, count = shard
         planned = planned[index - 1 :: count]
@@ -273,65 +273,117 @@ def parse_shard(text: str) -> tuple[int, int]:
     )
 
 
-def _find(inputs: Sequence[str], *, recursive: bool, pattern: str | None) -> list[_Found]:
-    found: dict[str, _Found] = {}
+def _places(inputs: Sequence[str]) -> list[Path]:
+    """The files and folders that the inputs stand for."""
+    places = []
     for text in inputs:
-        paths = [Path(text)]
-        if not os.path.lexists(text):
-            paths = [Path(match) for match in sorted(glob(text, recursive=True))]  # noqa: PTH207
-            if not paths:
-                raise InputError(f"{text} does not exist.", hint=_near(Path(text)))
-        for path in paths:
-            if path.is_dir():
-                within = images.find(path, recursive=recursive, pattern=pattern)
-                items = [
-                    _Found(path=p, relative=PurePosixPath(p.relative_to(path))) for p in within
-                ]
-            elif path.suffix.lower() in images.READABLE:
-                items = [_Found(path=path, relative=PurePosixPath(path.name))]
-            else:
-                kinds = " ".join(sorted(images.READABLE))
+        if os.path.lexists(text):
+            path = Path(text)
+            if not path.is_dir() and not _is_readable(path):
                 raise InputError(
-                    f"{path} is not a picture that clipsr reads.", hint=f"It reads {kinds}"
+                    f"{path} is not a picture that clipsr reads.", hint=f"It reads {_readable()}"
                 )
-            # The same picture given twice is one job.
-            found |= {
-                os.path.realpath(i.path): i for i in items if os.path.realpath(i.path) not in found
-            }
-    if not found:
-        where = ", ".join(inputs)
-        what = f"no picture that matches {pattern!r}" if pattern else "no picture"
-        raise InputError(
-            f"There is {what} in {where}.", hint=f"clipsr reads {' '.join(images.READABLE)}"
-        )
+            places.append(path)
+            continue
+        matches = [Path(match) for match in sorted(glob(text, recursive=True))]  # noqa: PTH207
+        if not matches:
+            raise InputError(f"{text} does not exist.", hint=_near(Path(text)))
+        # Captions and notes that a glob takes in are left out, as they are in a folder.
+        places += [match for match in matches if match.is_dir() or _is_readable(match)]
+    return places
+
+
+def _find(places: Sequence[Path], *, recursive: bool, pattern: str | None) -> list[_Found]:
+    """The pictures in folders, and single ones; one that comes twice is one."""
+    found: dict[str, _Found] = {}
+    for place in places:
+        if place.is_dir():
+            paths = images.find(place, recursive=recursive, pattern=pattern)
+            within = [(path, PurePosixPath(path.relative_to(place))) for path in paths]
+        else:
+            within = [(place, PurePosixPath(place.name))]
+        for path, relative in within:
+            real = os.path.realpath(path)
+            found.setdefault(real, _Found(path=path, relative=relative, real=real))
     return list(found.values())
+
+
+def _is_readable(path: Path) -> bool:
+    return path.suffix.lower() in images.READABLE
+
+
+def _readable() -> str:
+    return " ".join(sorted(images.READABLE))
 
 
 def _near(missing: Path) -> str:
     """A name that may have been meant."""
-    from difflib import get_close_matches  # noqa: PLC0415 - only on the way to an error
-
-    if not missing.parent.is_dir():
-        return f"The folder {missing.parent} does not exist either."
-    close = get_close_matches(missing.name, [p.name for p in missing.parent.iterdir()], n=1)
+    try:
+        names = os.listdir(missing.parent)
+    except OSError:
+        return f"There is no folder {missing.parent} to look in."
+    close = get_close_matches(missing.name, names, n=1)
     return f"Did you mean {missing.parent / close[0]}?" if close else ""
 
 
-def _refuse_output(output: Path, inputs: Sequence[str]) -> None:
-    place = output.absolute()
-    for text in inputs:
-        folder = Path(text)
-        if folder.is_dir() and place.resolve().is_relative_to(folder.resolve()):
+def _refuse_within(written: Path, folders: Sequence[Path]) -> None:
+    """Refuse results in an input folder: the next run would take them for inputs."""
+    for folder in folders:
+        if Path(os.path.realpath(written)).is_relative_to(os.path.realpath(folder)):
             raise InputError(
-                f"The output folder {output} lies in the input folder {folder}.",
-                hint="Its results would be the next run's inputs: choose another -o.",
+                f"The output {written} lies in the input folder {folder}.",
+                hint="It would be the next run's input: choose another place.",
             )
-    while not place.exists():
+
+
+def _refuse_unwritable(folder: Path) -> None:
+    place = folder.absolute()
+    while not os.path.lexists(place) and place != place.parent:
         place = place.parent
     if not place.is_dir():
-        raise InputError(f"{place} is a file; the output {output} must be a folder.")
+        raise InputError(f"{place} is not a folder.", hint="Choose another place.")
     if not os.access(place, os.W_OK | os.X_OK):
-        raise InputError(f"The folder {place} cannot be written to.", hint="Choose another -o.")
+        raise InputError(f"The folder {place} cannot be written to.", hint="Choose another place.")
+
+
+def _targets(
+    found: Sequence[_Found], names: Sequence[str], output: Path, also: Sequence[Path]
+) -> list[tuple[_Found, Path]]:
+    """Each picture with its output; no file is written twice, and none that is an input."""
+    inputs = {os.path.normcase(item.real): item.path for item in found}
+    origins: dict[str, Path] = {}
+    # Thousands of pictures share a few folders; each is looked at once.
+    folders: dict[Path, str] = {}
+    planned = []
+    for item, name in zip(found, names, strict=True):
+        folder = output / item.relative.parent
+        if folder not in folders:
+            _refuse_unwritable(folder)
+            folders[folder] = os.path.realpath(folder)
+        target = folder / name
+        real = os.path.normcase(os.path.join(folders[folder], name))
+        if real in origins:
+            raise InputError(
+                f"{origins[real]} and {item.path} would both be written to {target}.",
+                hint="Give the folder above both as INPUT: its tree is mirrored."
+                if origins[real].name == item.path.name
+                else 'Tell them apart by name: --template "{stem}_{ext}_x{scale}"',
+            )
+        if real in inputs:
+            raise InputError(
+                f"{target} is an input and would be overwritten.", hint="Choose another -o."
+            )
+        origins[real] = item.path
+        planned.append((item, target))
+    for path in also:
+        _refuse_unwritable(path.parent)
+        real = os.path.normcase(os.path.realpath(path))
+        if real in inputs or real in origins:
+            kind = "an input" if real in inputs else f"the output of {origins[real]}"
+            raise InputError(
+                f"{path} is {kind} and would be overwritten.", hint="Choose another name."
+            )
+    return planned
 
 
 def _name(template: str, path: Path, *, scale: int, model: str) -> str:
@@ -349,7 +401,7 @@ def _name(template: str, path: Path, *, scale: int, model: str) -> str:
             scale=scale,
             model=model.replace("/", "_").replace("\\", "_"),
         )
-    except (ValueError, IndexError, AttributeError) as error:
+    except (ValueError, LookupError, AttributeError, TypeError) as error:
         raise InputError(f"The template {template!r} is malformed: {error}.") from error
     if not name.strip(". ") or "/" in name or "\\" in name or "\0" in name:
         raise InputError(f"The template {template!r} gives {name!r}, which is no file name.")

@@ -1,14 +1,15 @@
 """Find the prompt of each picture, and say where it came from.
 
-Precedence: a manifest's row, the one prompt for all, a sidecar file beside the picture, an
-    automatic
-caption, and else the empty prompt.
+Precedence: a manifest's row, the one prompt for all, a sidecar file beside the picture, and else
+the empty prompt.
 """
 
 import csv
 import json
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -57,13 +58,14 @@ class Prompts:
             if name in self.manifest:
                 return Prompt(text=self.manifest[name], source="manifest")
         if self.everywhere is not None:
-            return Prompt(text=self.everywhere, source="option")
+            return Prompt(text=_one_line(self.everywhere), source="option")
         folder = (
             picture.parent if self.sidecar_folder is None else self.sidecar_folder / relative.parent
         )
         for extension in self.sidecar_extensions:
             sidecar = folder / (picture.stem + extension)
-            if sidecar.is_file():
+            # Path.is_file would raise where the longer extension makes the name too long.
+            if os.path.isfile(sidecar):  # noqa: PTH113
                 return Prompt(text=_one_line(_read_text(sidecar)), source="sidecar")
         return Prompt(text="", source="empty")
 
@@ -81,27 +83,16 @@ def read_manifest(path: Path) -> dict[str, str]:
     Raises:
         InputError: the file cannot be read, a row lacks a field, or a file name comes twice.
     """
-    content = _read_text(path)
-    if path.suffix.lower() == ".csv":
-        reader = csv.DictReader(content.splitlines())
-        if not {"file_name", "text"} <= set(reader.fieldnames or ()):
-            found = ", ".join(reader.fieldnames or ()) or "none"
-            raise InputError(f"{path} needs the columns file_name and text; it has: {found}.")
-        rows = [(reader.line_num, row["file_name"], row["text"]) for row in reader]
-    elif path.suffix.lower() in (".jsonl", ".ndjson"):
-        rows = [
-            (number, *_json_row(path, number, line))
-            for number, line in enumerate(content.splitlines(), start=1)
-            if line.strip()
-        ]
-    else:
+    kinds = {".csv": _csv_rows, ".jsonl": _json_rows, ".ndjson": _json_rows}
+    rows = kinds.get(path.suffix.lower())
+    if rows is None:
         raise InputError(
             f"{path} is no prompt file.", hint="Use .csv or .jsonl with file_name and text."
         )
     prompts: dict[str, str] = {}
-    for number, name, text in rows:
-        if not name or text is None:
-            raise InputError(f"{path}, line {number}: file_name or text is missing.")
+    for number, name, text in rows(path, _read_text(path)):
+        if not name:
+            raise InputError(f"{path}, line {number}: file_name is empty.")
         key = str(PurePosixPath(name.replace("\\", "/")))
         if key in prompts:
             raise InputError(f"{path}, line {number}: {name!r} comes twice.")
@@ -122,29 +113,65 @@ def sidecar_extensions(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(f".{part}" for part in parts)
 
 
-def _json_row(path: Path, number: int, line: str) -> tuple[str, str]:
+def _csv_rows(path: Path, content: str) -> Iterator[tuple[int, str, str]]:
+    # From the text as a whole: a quoted field may go over several lines. Strict, or a quote that is
+    # never closed would take the rest of the file into one prompt.
+    reader = csv.DictReader(StringIO(content), skipinitialspace=True, strict=True)
     try:
-        row = json.loads(line)
-        name, text = row["file_name"], row["text"]
-    except (ValueError, KeyError, TypeError) as error:
+        columns = reader.fieldnames or ()
+        if not {"file_name", "text"} <= set(columns):
+            found = ", ".join(columns) or "none"
+            raise InputError(
+                f"{path} needs the columns file_name and text; it has: {found}.",
+                hint="The first line must be: file_name,text",
+            )
+        for row in reader:
+            if None in row:
+                raise InputError(
+                    f"{path}, line {reader.line_num} has more fields than columns.",
+                    hint='Put a text with commas in quotes: bird.png,"a red, small bird"',
+                )
+            if row["file_name"] is None or row["text"] is None:
+                raise InputError(f"{path}, line {reader.line_num}: file_name or text is missing.")
+            yield reader.line_num, row["file_name"], row["text"]
+    except csv.Error as error:
         raise InputError(
-            f"{path}, line {number} is not a JSON object with file_name and text.",
-            hint='Example: {"file_name": "bird.png", "text": "a red bird"}',
+            f"{path}, line {reader.reader.line_num} is not CSV: {error}.",
+            hint='A quote within quotes is written twice: "a ""red"" bird"',
         ) from error
-    if isinstance(text, list):
-        text = text[0] if text else ""
-    if not isinstance(name, str) or not isinstance(text, str):
-        raise InputError(f"{path}, line {number}: file_name and text must be strings.")
-    return name, text
+
+
+def _json_rows(path: Path, content: str) -> Iterator[tuple[int, str, str]]:
+    # Not splitlines, which also breaks at characters that JSON allows within a string.
+    for number, line in enumerate(content.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            name, text = row["file_name"], row["text"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{path}, line {number} is not a JSON object with file_name and text.",
+                hint='Example: {"file_name": "bird.png", "text": "a red bird"}',
+            ) from error
+        if isinstance(text, list):
+            text = text[0] if text else ""
+        if not isinstance(name, str) or not isinstance(text, str):
+            raise InputError(f"{path}, line {number}: file_name and text must be strings.")
+        yield number, name, text
 
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text.", hint="Save it as UTF-8.") from error
+    if "\0" in text:
+        # UTF-16 without its mark passes for UTF-8 with a zero at every other place.
+        raise InputError(f"{path} is not UTF-8 text.", hint="Save it as UTF-8.")
+    return text
 
 
 def _one_line(text: str) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from clipsr_cli.config import build, read_toml
 from clipsr_cli.errors import InputError, UnknownNameError, WeightsError
@@ -37,6 +37,14 @@ class Entry:
     scales: tuple[int, ...] = ()
     clip: str = ""
     architecture: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            kinds = ", ".join(get_args(Kind))
+            raise InputError(f"{REGISTRY}: kind is {self.kind!r}; it must be one of: {kinds}.")
+        wanted = len(self.scales) if self.kind == "generator" else 1
+        if len(self.files) != wanted:
+            raise InputError(f"{REGISTRY}: files holds {len(self.files)}; it must hold {wanted}.")
 
     def file(self, scale: int | None) -> str:
         """The file for a scale; the only one for a CLIP."""
@@ -77,8 +85,8 @@ def find_generator(model: str, scale: int) -> Path:
         scale: 4, 8 or 16.
 
     Raises:
-        InputError: neither a file nor a known name; or no weights for that scale.
-        WeightsError: the file is not there.
+        InputError: neither a path nor a known name; or no weights for that scale.
+        WeightsError: the file is not there, or would have to be fetched.
     """
     if model.startswith("hf://"):
         raise WeightsError(
@@ -86,10 +94,11 @@ def find_generator(model: str, scale: int) -> Path:
             hint="Download the file by hand and give its path: -m FILE.safetensors",
         )
     path = Path(model)
-    if path.suffix == ".safetensors" or path.is_file():
-        if not path.is_file():
-            raise WeightsError(f"The weights {path} do not exist.", hint="See: clipsr weights list")
+    # A name is never a file that happens to be called so: that one is given as ./name.
+    if model not in registry() and path.is_file():
         return path
+    if path.suffix == ".safetensors" or len(path.parts) > 1:
+        raise WeightsError(f"The weights {path} do not exist.", hint="See: clipsr weights list")
     row = entry(model, "generator")
     if scale not in row.scales:
         scales = ", ".join(str(s) for s in row.scales)

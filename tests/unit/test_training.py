@@ -204,6 +204,18 @@ def test_lpips_joins_when_told_and_each_term_can_be_left_out(config):
     ).keys() == {"l1"}
 
 
+def test_lpips_sees_every_phase_of_its_grid(config):
+    """A picture and its copy with one changed column differ by another amount at each shift."""
+    loss = ReconstructionLoss(config)
+    high = torch.rand(1, 3, 64, 64)
+    fake = high.clone()
+    fake[:, :, :, 33] = 0
+
+    distances = {round(loss(fake, high, step)["lpips"].item(), 7) for step in range(16)}
+
+    assert len(distances) >= 4
+
+
 def test_the_learning_rate_warms_up_then_falls():
     factors = [learning_rate_factor(step, warmup=10, steps=100) for step in range(100)]
 

@@ -1,5 +1,7 @@
 """The command line: errors become exit codes here and nowhere else."""
 
+import sys
+from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
@@ -57,4 +59,7 @@ def _app(
 
 def main() -> None:
     """The ``clipsr`` command."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        # A file name may hold what the terminal's encoding cannot show.
+        sys.stdout.reconfigure(errors="backslashreplace")
     app()

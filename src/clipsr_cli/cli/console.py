@@ -9,47 +9,56 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from clipsr_cli.errors import ClipsrError
 
 
 def err() -> Console:
-    """The console on stderr, as it is now (tests and pipes replace it)."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    """The console on stderr, as it is now (tests and pipes replace it).
+
+    Text is shown as it is: ``[red].png`` and ``:cat:.png`` are file names, not markup.
+    """
+    return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def out() -> Console:
     """The console on stdout."""
-    return Console(highlight=False, soft_wrap=True)
+    return Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def say(message: str) -> None:
     """One line for people, on stderr."""
-    err().print(escape(message))
+    err().print(message)
 
 
 def print_json(value: Any) -> None:
     """A JSON object on one line of stdout, for programs."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    # ASCII, as nobody knows which encoding a pipe's other end expects.
+    sys.stdout.write(json.dumps(value) + "\n")
     sys.stdout.flush()
 
 
-def show_error(error: Exception) -> None:
+def show_error(error: ClipsrError) -> None:
     """An error's message and what to do about it."""
     console = err()
-    console.print(f"[bold red]error:[/] {escape(str(error))}")
-    if isinstance(error, ClipsrError) and error.hint:
-        console.print(f"       {escape(error.hint)}")
+    console.print(Text.assemble(("error:", "bold red"), f" {error}"))
+    if error.hint:
+        console.print(f"       {error.hint}")
+
+
+class _Stderr(logging.Handler):
+    """Writes to what is stderr at the moment: above the progress bar, while there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sys.stderr.write(self.format(record) + "\n")
 
 
 def set_up_logging(*, quiet: bool, verbose: bool) -> None:
-    """Show this package's warnings on stderr (all messages with ``verbose``), others' errors
-    only.
-    """
-    handler = logging.StreamHandler(sys.stderr)
+    """Show this package's warnings on stderr, all its messages with ``verbose``, others' errors."""
+    handler = _Stderr()
     handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     logging.basicConfig(level=logging.ERROR, handlers=[handler], force=True)
     level = logging.DEBUG if verbose else logging.ERROR if quiet else logging.WARNING
@@ -64,7 +73,7 @@ def progress(total: int, *, show: bool) -> Iterator["Bar"]:
         yield Bar(None, None)
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
@@ -84,21 +93,21 @@ class Bar:
     def advance(self, description: str) -> None:
         """One more done."""
         if self.bars is not None:
-            self.bars.update(self.task, advance=1, description=escape(description))
+            self.bars.update(self.task, advance=1, description=description)
 
     def say(self, message: str) -> None:
         """A line that stays, above the bar."""
         console = self.bars.console if self.bars is not None else err()
-        console.print(escape(message))
+        console.print(message)
 
 
-def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> Table:
+def table(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> Table:
     """A table of plain values."""
-    made = Table(title=title, title_justify="left", show_edge=False, header_style="bold")
+    made = Table(show_edge=False, header_style="bold")
     for column in columns:
         made.add_column(column, overflow="fold")
     for row in rows:
-        made.add_row(*(escape(str(value)) for value in row))
+        made.add_row(*(str(value) for value in row))
     return made
 
 

@@ -28,7 +28,7 @@ def env(json: Json = False) -> None:
             rows += [(f"{name}: {key}", item) for key, item in value.items()]
         else:
             rows.append((name, ", ".join(value) if isinstance(value, list) else value))
-    console.out().print(console.table("", ("", ""), rows))
+    console.out().print(console.table(("", ""), rows))
 
 
 def _look() -> dict[str, Any]:

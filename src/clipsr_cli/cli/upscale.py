@@ -165,6 +165,7 @@ def upscale(
     """
     from clipsr_cli import jobs
     from clipsr_cli.images import FORMATS
+    from clipsr_cli.weights import find_generator
 
     console.set_up_logging(quiet=quiet, verbose=verbose)
     _refuse(auto_caption=auto_caption, gpus=gpus, engine=engine)
@@ -174,9 +175,7 @@ def upscale(
         raise InputError(
             "Only one of --skip-existing, --overwrite and --fail-existing can be given."
         )
-    for path in (report, sheet):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise InputError(f"The folder of {path} does not exist.")
+    _check_written(report, sheet, prompts)
     if offline:
         # Read by huggingface_hub when it is imported.
         os.environ["HF_HUB_OFFLINE"] = "1"
@@ -203,37 +202,45 @@ def upscale(
         form=ext,
         existing="overwrite" if overwrite else "fail" if fail_existing else "skip",
         resize=options.resize,
-        shard=jobs.parse_shard(shard) if shard else None,
+        shard=jobs.parse_shard(shard) if shard is not None else None,
+        also=[path for path in (report, sheet) if path is not None],
     )
+    if todo.jobs:
+        find_generator(model, scale)
     if not quiet:
         _announce(todo)
-    run: dict[str, Any] = {"scale": scale, "model": model, "device": None, "precision": None}
+        if quality is not None and ext in ("auto", "png", "tiff"):
+            console.say("warning: --quality has no effect on png and tiff.")
+    run: dict[str, Any] = {"scale": scale, "model": model}
     if dry_run:
         _show_plan(todo, run, json=json)
         return
 
     start = time.perf_counter()
+    upscaler = None
+    if todo.jobs:
+        # Torch is loaded from here on.
+        from clipsr_cli.runtime import describe_device
+        from clipsr_cli.upscaling import Upscaler
+
+        upscaler = Upscaler.load(
+            model,
+            scale=scale,
+            device=device,
+            precision=precision,
+            options=options,
+            compile=compile,
+        )
+        run |= {"device": str(upscaler.device), "precision": upscaler.precision}
+        if not quiet:
+            console.say(f"Running on {describe_device(upscaler.device)}, {upscaler.precision}.")
     outcomes: list[Outcome] = []
     interrupted = False
+    # Opened only now: where the model or the device is missing, an older report stays as it is.
     with _Report(report, run) as lines:
         for skip in todo.skipped:
             lines.add(skip)
-        if todo.jobs:
-            # Torch is loaded from here on.
-            from clipsr_cli.runtime import describe_device
-            from clipsr_cli.upscaling import Upscaler
-
-            upscaler = Upscaler.load(
-                model,
-                scale=scale,
-                device=device,
-                precision=precision,
-                options=options,
-                compile=compile,
-            )
-            run |= {"device": str(upscaler.device), "precision": upscaler.precision}
-            if not quiet:
-                console.say(f"Running on {describe_device(upscaler.device)}, {upscaler.precision}.")
+        if upscaler is not None:
             try:
                 with console.progress(len(todo.jobs), show=progress and not quiet) as bar:
                     for outcome in upscaler.run(todo.jobs):
@@ -265,6 +272,20 @@ def _refuse(*, auto_caption: bool, gpus: str | None, engine: str) -> None:
         )
     if engine != "local":
         raise InputError(f"--engine {engine} is not in this version.", hint="Use --engine local.")
+
+
+def _check_written(report: Path | None, sheet: Path | None, prompts: Path | None) -> None:
+    """Refuse a report or sheet that is a folder, the prompt file, or the other of the two."""
+    taken = {} if prompts is None else {os.path.realpath(prompts): "the prompt file"}
+    for option, path in (("--report", report), ("--sheet", sheet)):
+        if path is None:
+            continue
+        if path.is_dir():
+            raise InputError(f"{option} {path} is a folder; it must be a file.")
+        real = os.path.realpath(path)
+        if real in taken:
+            raise InputError(f"{option} {path} is {taken[real]} and would be overwritten.")
+        taken[real] = "the report"
 
 
 def _prompts(
@@ -322,9 +343,7 @@ def _show_plan(plan: "Plan", run: dict[str, Any], *, json: bool) -> None:
 
 
 class _Report:
-    """The ``--report`` file: one JSON line per picture, written as it comes; nothing without a
-    path.
-    """
+    """The ``--report`` file: a JSON line per picture, as it comes; nothing without a path."""
 
     def __init__(self, path: Path | None, run: dict[str, Any]) -> None:
         self.path = path
@@ -334,7 +353,9 @@ class _Report:
     def __enter__(self) -> "_Report":
         if self.path is not None:
             try:
-                self.file = self.path.open("w", encoding="utf-8")
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                # File names that are not UTF-8 hold lone surrogates, which JSON can only escape.
+                self.file = self.path.open("w", encoding="utf-8", errors="backslashreplace")
             except OSError as error:
                 raise InputError(
                     f"Cannot write the report {self.path}: {error.strerror}."
@@ -372,8 +393,8 @@ def _row(outcome: "Outcome | Job", run: dict[str, Any]) -> dict[str, Any]:
         "size_out": done.size_out if done else job.size_out,
         "tiles": done.tiles if done else None,
         "seconds": done.seconds if done else failed.seconds if failed else None,
-        "device": run["device"],
-        "precision": run["precision"],
+        "device": run["device"] if done or failed else None,
+        "precision": run["precision"] if done or failed else None,
         "error": {"type": type(failed.error).__name__, "message": str(failed.error)}
         if failed
         else None,
@@ -423,7 +444,7 @@ def _close(
             f"{megapixels:.1f}",
             f"{rate:.2f}",
         )
-        console.err().print(console.table("", columns, [row]))
+        console.err().print(console.table(columns, [row]))
 
 
 def _write_sheet(plan: "Plan", outcomes: "list[Outcome]", path: Path, *, quiet: bool) -> None:

@@ -49,4 +49,4 @@ def list_weights(json: Json = False) -> None:
         )
         for row in rows
     )
-    console.out().print(console.table("", columns, shown))
+    console.out().print(console.table(columns, shown))

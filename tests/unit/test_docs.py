@@ -1,0 +1,55 @@
+"""The README is true: its commands exist, and every command and exit code is in it."""
+
+import re
+import tomllib
+from pathlib import Path
+
+from clipsr_cli.errors import ClipsrError
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_two_commands_come_first():
+    commands = re.findall(r"```sh\n(.*?)\n```", README, re.DOTALL)
+
+    assert commands[0] == "pip install -e . && clipsr upscale examples --scale 16"
+    assert commands[1] == 'pip install -e ".[dev]" && pytest'
+
+
+def test_every_command_and_exit_code_is_in_the_readme():
+    for command in ("clipsr upscale", "clipsr env", "clipsr weights list"):
+        assert command in README
+
+    def family(kind):
+        yield kind
+        for child in kind.__subclasses__():
+            yield from family(child)
+
+    codes = {kind.exit_code for kind in family(ClipsrError)} | {0, 130}
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", README, re.MULTILINE)} == codes
+
+
+def test_every_option_the_readme_names_exists():
+    import typer
+
+    from clipsr_cli.cli import app
+
+    upscale = typer.main.get_command(app).commands["upscale"]
+    known = {name for parameter in upscale.params for name in parameter.opts}
+    section = README.partition("## Enlarging")[2].partition("## From Python")[0]
+
+    assert set(re.findall(r"(?<!\w)--[a-z][a-z-]+", section)) - known == {"--help"}
+
+
+def test_files_and_modules_the_readme_names_exist():
+    for path in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / path).exists(), path
+    layout = README.partition("## How the code is laid out")[2]
+    for name in re.findall(r"^  (\w+\.py|\w+/) ", layout, re.MULTILINE):
+        assert (ROOT / "src" / "clipsr_cli" / name).exists(), name
+
+
+def test_the_version_has_its_place_in_the_changelog():
+    assert "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text()
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["name"] == "clipsr-cli"
