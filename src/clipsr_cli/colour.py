@@ -22,9 +22,8 @@ def fix_colour(high: np.ndarray, low: np.ndarray, kind: str) -> np.ndarray:
     if kind == "none":
         return high
     if kind == "adain":
-        axes = (0, 1)
-        centred = (high - high.mean(axes)) / (high.std(axes) + 1e-5)
-        return centred * low.std(axes) + low.mean(axes)
+        (high_mean, high_deviation), (low_mean, low_deviation) = _moments(high), _moments(low)
+        return (high - high_mean) * (low_deviation / (high_deviation + 1e-5)) + low_mean
     assert kind == "wavelet", kind
     reference = resize(low, (high.shape[1], high.shape[0]))
     return high - _coarse(high) + _coarse(reference)
@@ -37,7 +36,7 @@ def fill_transparent(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     Shapes:
         pixels   (H, W, 3)  float in [0, 1], not premultiplied
         alpha    (H, W)     float in [0, 1]
-        returns  (H, W, 3)  unchanged where alpha is above 0
+        returns  (H, W, 3)  float in [0, 1], unchanged where alpha is above 0
     """
     if alpha.min() > 0 or alpha.max() == 0:
         return pixels
@@ -50,7 +49,18 @@ def fill_transparent(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     for premultiplied, weight in reversed(levels[:-1]):
         coarse = resize(filled, (weight.shape[1], weight.shape[0]))
         filled = np.where(weight > 0, _divide(premultiplied, weight), coarse)
+    # Bicubic interpolation overshoots.
+    filled = np.clip(filled, 0, 1)
     return np.where(alpha[:, :, None] > 0, pixels, filled).astype(np.float32)
+
+
+def _moments(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each channel: two of (3,) float32."""
+    # In float64, or a sum over some ten million pixels is too coarse to grow as it should.
+    channels = [image[:, :, c] for c in range(3)]
+    mean = np.array([channel.mean(dtype=np.float64) for channel in channels], np.float32)
+    deviation = np.array([channel.std(dtype=np.float64) for channel in channels], np.float32)
+    return mean, deviation
 
 
 def _coarse(image: np.ndarray) -> np.ndarray:
@@ -75,4 +85,5 @@ def _halve(values: np.ndarray) -> np.ndarray:
 
 
 def _divide(premultiplied: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    return premultiplied / np.maximum(weight, 1e-6)
+    """Colours by their weights, 0 where there is none."""
+    return np.divide(premultiplied, weight, out=np.zeros_like(premultiplied), where=weight > 0)

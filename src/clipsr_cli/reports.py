@@ -60,7 +60,9 @@ def contact_sheet(rows: Sequence[SheetRow], path: Path) -> int:
     for (row, shown), height in zip(cells, heights, strict=True):
         for column, image in enumerate(shown):
             sheet.paste(image, (MARGIN + column * (CELL + MARGIN), top))
-        label = f"{row.low.name}   {row.prompt}".encode("latin-1", "replace").decode("latin-1")
+        # One line, in what the built-in font can draw.
+        label = " ".join(f"{row.low.name}   {row.prompt}".splitlines())
+        label = label.encode("latin-1", "replace").decode("latin-1")
         draw.text((MARGIN, top + shown[0].height + 3), label, fill="black")
         top += height
     images.write(images.from_pillow(sheet), path, "png")
