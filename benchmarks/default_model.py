@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from clipsr_cli import images
+from clipsr_cli import images, pictures
 from clipsr_cli.degradation import shrink
-from clipsr_cli.images import Picture
 from clipsr_cli.metrics import lpips, psnr
+from clipsr_cli.pictures import Picture
 from clipsr_cli.upscaling import Upscaler
 
 CROP = 256
@@ -41,7 +41,7 @@ def crops(folder: Path) -> Iterator[np.ndarray]:
 
 def tensor(pixels: np.ndarray) -> torch.Tensor:
     """(H, W, 3) uint8 -> (1, 3, H, W) in [0, 1]."""
-    return torch.from_numpy(images.to_float(pixels)).permute(2, 0, 1)[None]
+    return torch.from_numpy(pictures.to_float(pixels)).permute(2, 0, 1)[None]
 
 
 def score(upscaler: Upscaler, folder: Path) -> dict[str, float]:
@@ -50,7 +50,7 @@ def score(upscaler: Upscaler, folder: Path) -> dict[str, float]:
     for high in crops(folder):
         reference = tensor(high)
         low = shrink(reference, upscaler.scale)
-        low_pixels = images.to_integer(low[0].permute(1, 2, 0).numpy(), np.uint8)
+        low_pixels = pictures.to_integer(low[0].permute(1, 2, 0).numpy(), np.uint8)
         start = time.perf_counter()
         enlarged = upscaler.enlarge(Picture(pixels=low_pixels)).pixels
         scores["seconds"].append(time.perf_counter() - start)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from clipsr_cli.checkpoints import load_generator as load_generator
     from clipsr_cli.errors import ClipsrError as ClipsrError
-    from clipsr_cli.images import Picture as Picture
     from clipsr_cli.jobs import Done as Done
     from clipsr_cli.jobs import Failed as Failed
     from clipsr_cli.jobs import Job as Job
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from clipsr_cli.jobs import UpscaleOptions as UpscaleOptions
     from clipsr_cli.jobs import plan as plan
     from clipsr_cli.models.clip import Clip as Clip
+    from clipsr_cli.pictures import Picture as Picture
     from clipsr_cli.upscaling import Upscaler as Upscaler
 
 __version__ = "0.1.0"
@@ -27,7 +27,7 @@ _HOMES = {
     "Done": "jobs",
     "Failed": "jobs",
     "Job": "jobs",
-    "Picture": "images",
+    "Picture": "pictures",
     "Skipped": "jobs",
     "UpscaleOptions": "jobs",
     "Upscaler": "upscaling",

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from clipsr_cli.images import resize
+from clipsr_cli.pictures import resize
 
 FIXES = ("none", "wavelet", "adain")
 WAVELET_LEVELS = 5

@@ -54,3 +54,9 @@ class DeviceError(ClipsrError):
     """The asked-for device does not exist or cannot be used."""
 
     exit_code = 5
+
+
+def reason(error: Exception) -> str:
+    """What went wrong, in one line and without the path, which the message has already."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split()).rstrip(".") or type(error).__name__

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from string import Formatter
 from typing import Literal
 
-from clipsr_cli import images
+from clipsr_cli import images, pictures
 from clipsr_cli.colour import FIXES
 from clipsr_cli.errors import ImageError, InputError
 from clipsr_cli.prompts import Prompt, Prompts
@@ -214,7 +214,7 @@ def plan(
         recursive: look in the folders' subfolders.
         pattern: in folders, only names that match this glob.
         template: output name without extension, of the fields ``{stem} {ext} {scale} {model}``.
-        form: a name in ``images.FORMATS``, or ``auto``, which is png.
+        form: a name in ``pictures.FORMATS``, or ``auto``, which is png.
         existing: what to do where an output is there already.
         resize: a change of size after enlarging.
         shard: (i, n): only every n-th picture, from the i-th on, counted from 1.
@@ -239,7 +239,7 @@ def plan(
             f"There is {what} in {', '.join(inputs)}.", hint=f"clipsr reads {_readable()}"
         )
     unused = prompts.unused(item.relative for item in found)
-    extension = images.FORMATS[form].extension
+    extension = pictures.FORMATS[form].extension
     names = [_name(template, item.path, scale=scale, model=model) + extension for item in found]
     planned = _targets(found, names, output, also)
     if shard:
@@ -420,7 +420,7 @@ def _job(
             input=item.path, output=target, form=form, prompt=prompt, size_in=None, size_out=None
         )
     size_out = resize.size(*size_in, scale)
-    limit = images.FORMATS[form].max_side
+    limit = pictures.FORMATS[form].max_side
     if max(size_out) > limit:
         raise InputError(
             f"{item.path} would become {size_out[0]} x {size_out[1]}, "

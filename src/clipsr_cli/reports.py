@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from clipsr_cli import images
+from clipsr_cli import encoders, images, pictures
 from clipsr_cli.errors import ClipsrError
-from clipsr_cli.images import Picture
+from clipsr_cli.pictures import Picture
 
 CELL = 320
 MARGIN = 8
@@ -65,17 +65,17 @@ def contact_sheet(rows: Sequence[SheetRow], path: Path) -> int:
         label = label.encode("latin-1", "replace").decode("latin-1")
         draw.text((MARGIN, top + shown[0].height + 3), label, fill="black")
         top += height
-    images.write(images.from_pillow(sheet), path, "png")
+    encoders.write(images.from_pillow(sheet), path, "png")
     return len(cells)
 
 
 def _visible(picture: Picture) -> Image.Image:
     """8-bit RGB, transparent parts on white."""
-    colour = images.to_float(picture.pixels)
+    colour = pictures.to_float(picture.pixels)
     if picture.alpha is not None:
-        alpha = images.to_float(picture.alpha)[:, :, None]
+        alpha = pictures.to_float(picture.alpha)[:, :, None]
         colour = colour * alpha + (1 - alpha)
-    return Image.fromarray(images.to_integer(colour, np.uint8))
+    return Image.fromarray(pictures.to_integer(colour, np.uint8))
 
 
 def _fit(image: Image.Image, kind: Image.Resampling) -> Image.Image:

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clipsr_cli import images
+from clipsr_cli import encoders, images, pictures
 from clipsr_cli.checkpoints import load_generator, read_header
 from clipsr_cli.colour import fill_transparent, fix_colour
 from clipsr_cli.errors import ImageError, InputError
-from clipsr_cli.images import Picture
 from clipsr_cli.jobs import Done, Failed, Job, UpscaleOptions
 from clipsr_cli.models.clip import Clip
 from clipsr_cli.models.generator import Generator
+from clipsr_cli.pictures import Picture
 from clipsr_cli.runtime import mixed_precision, pick_device, pick_precision
 from clipsr_cli.tiling import Tile, blend_weights, plan_tiles
 from clipsr_cli.weights import DEFAULT_MODEL, find_clip, find_generator
@@ -39,9 +39,9 @@ class _Canvas:
         self.text = text
         self.scale = scale
         self.started = time.perf_counter()
-        self.low = images.to_float(picture.pixels)
+        self.low = pictures.to_float(picture.pixels)
         if picture.alpha is not None:
-            self.low = fill_transparent(self.low, images.to_float(picture.alpha))
+            self.low = fill_transparent(self.low, pictures.to_float(picture.alpha))
         height, width = self.low.shape[:2]
         size, overlap = options.tiling(scale)
         self.tiles = plan_tiles(height, width, size=size, overlap=overlap)
@@ -284,19 +284,19 @@ class Upscaler:
         picture, dtype = canvas.picture, canvas.picture.pixels.dtype
         size = self.options.resize.size(*picture.size, self.scale)
         high = fix_colour(np.clip(canvas.high, 0, 1), canvas.low, self.options.color_fix)
-        high = images.resize(high, size)
+        high = pictures.resize(high, size)
         if picture.gray:
             high = np.repeat(high.mean(axis=2, keepdims=True), 3, axis=2)
         alpha = None
         if picture.alpha is not None:
-            mask = images.resize(images.to_float(picture.alpha)[:, :, None], size)[:, :, 0]
-            alpha = images.to_integer(mask, dtype)
-        pixels = images.to_integer(high, dtype)
+            mask = pictures.resize(pictures.to_float(picture.alpha)[:, :, None], size)[:, :, 0]
+            alpha = pictures.to_integer(mask, dtype)
+        pixels = pictures.to_integer(high, dtype)
         return Picture(pixels=pixels, alpha=alpha, gray=picture.gray, metadata=picture.metadata)
 
     def _write(self, job: Job, canvas: _Canvas) -> tuple[int, int]:
         enlarged = self._finish(canvas)
-        images.write(enlarged, job.output, job.form, quality=self.options.quality)
+        encoders.write(enlarged, job.output, job.form, quality=self.options.quality)
         return enlarged.size
 
 

@@ -15,11 +15,11 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from clipsr_cli import images
+from clipsr_cli import encoders, images
 from clipsr_cli.cli import console
 from clipsr_cli.errors import ImageError
-from clipsr_cli.images import Picture
 from clipsr_cli.jobs import Done, Failed
+from clipsr_cli.pictures import Picture
 from clipsr_cli.upscaling import Upscaler
 
 REPORT_KEYS = [
@@ -169,7 +169,7 @@ class Stand:
                 raise error
             width, height = job.size_out
             pixels = np.zeros((height, width, 3), np.uint8)
-            images.write(Picture(pixels=pixels), job.output, job.form)
+            encoders.write(Picture(pixels=pixels), job.output, job.form)
             yield Done(job=job, size_in=job.size_in, size_out=job.size_out, tiles=3, seconds=0.25)
 
 

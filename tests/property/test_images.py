@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from clipsr_cli import images
+from clipsr_cli import encoders, images, pictures
 from clipsr_cli.errors import ImageError
-from clipsr_cli.images import FORMATS, Metadata, Picture
+from clipsr_cli.pictures import FORMATS, Metadata, Picture
 
 sides = st.integers(1, 12)
 dtypes = st.sampled_from([np.uint8, np.uint16])
@@ -22,7 +22,7 @@ text = st.text(st.characters(min_codepoint=32, exclude_categories=["Cs"]), min_s
 
 
 @st.composite
-def pictures(draw):
+def any_pictures(draw):
     """Any picture: 8 or 16 bit, gray or colour, with alpha or without."""
     height, width, dtype = draw(sides), draw(sides), draw(dtypes)
     gray = draw(st.booleans())
@@ -35,7 +35,7 @@ def pictures(draw):
 @st.composite
 def metadata(draw):
     exif = Image.Exif()
-    for tag in draw(st.sets(st.sampled_from(images.KEPT_EXIF))):
+    for tag in draw(st.sets(st.sampled_from(pictures.KEPT_EXIF))):
         exif[tag] = draw(text).encode()
     dpi = draw(st.none() | st.tuples(st.floats(2, 65535), st.floats(2, 65535)))
     icc = draw(st.none() | st.binary(min_size=1, max_size=300))
@@ -43,14 +43,14 @@ def metadata(draw):
 
 
 @settings(deadline=None, max_examples=60)
-@given(picture=pictures(), form=st.sampled_from(["png", "tiff"]))
+@given(picture=any_pictures(), form=st.sampled_from(["png", "tiff"]))
 def test_pixels_come_back(tmp_path_factory, picture, form):
     deep_gray_alpha = picture.gray and picture.alpha is not None and picture.alpha.itemsize == 2
     # Such a TIFF is written, but Pillow, that looks at every file first, does not open it.
     assume(not (form == "tiff" and deep_gray_alpha))
     path = tmp_path_factory.mktemp("i") / f"a{FORMATS[form].extension}"
 
-    images.write(picture, path, form)
+    encoders.write(picture, path, form)
 
     read = images.read(path)
     assert images.read_size(path) == read.size == picture.size
@@ -67,7 +67,7 @@ def test_pixels_come_back(tmp_path_factory, picture, form):
 def test_what_a_picture_carries_comes_back(tmp_path_factory, carried, form, dtype):
     path = tmp_path_factory.mktemp("i") / "a"
 
-    images.write(Picture(pixels=np.zeros((2, 3, 3), dtype), metadata=carried), path, form)
+    encoders.write(Picture(pixels=np.zeros((2, 3, 3), dtype), metadata=carried), path, form)
 
     read = images.read(path).metadata
     assert (read.icc, read.exif) == (carried.icc, carried.exif)
@@ -82,7 +82,7 @@ def test_what_a_picture_carries_comes_back(tmp_path_factory, carried, form, dtyp
 @settings(deadline=None, max_examples=40)
 @given(values=arrays(np.float32, (3, 4, 3), elements=st.floats(0, 1, width=32)), dtype=dtypes)
 def test_floats_come_back_from_integers_within_half_a_step(values, dtype):
-    back = images.to_float(images.to_integer(values, dtype))
+    back = pictures.to_float(pictures.to_integer(values, dtype))
 
     assert np.abs(back - values).max() <= 0.501 / np.iinfo(dtype).max
 
@@ -90,7 +90,7 @@ def test_floats_come_back_from_integers_within_half_a_step(values, dtype):
 @settings(deadline=None, max_examples=40)
 @given(height=sides, width=sides, value=st.floats(0, 1, width=32), size=st.tuples(sides, sides))
 def test_a_plain_picture_stays_plain_at_any_size(height, width, value, size):
-    resized = images.resize(np.full((height, width, 2), value, np.float32), size)
+    resized = pictures.resize(np.full((height, width, 2), value, np.float32), size)
 
     assert resized.shape == (size[1], size[0], 2)
     assert np.abs(resized - value).max() < 1e-5
@@ -110,7 +110,7 @@ def whole_files():
         carried = Metadata(icc=b"icc", dpi=(72, 72))
         for form in ("png", "tiff"):
             for dtype in (np.uint8, np.uint16):
-                images.write(Picture(pixels=pixels.astype(dtype), metadata=carried), path, form)
+                encoders.write(Picture(pixels=pixels.astype(dtype), metadata=carried), path, form)
                 files.append(path.read_bytes())
     return files
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from clipsr_cli import jobs
 from clipsr_cli.errors import InputError
-from clipsr_cli.images import FORMATS
+from clipsr_cli.pictures import FORMATS
 
 folders = st.sampled_from(["", "a", "b", "a/b", "é ü"])
 stems = st.from_regex(r"[ab_é]([ab_. é]{0,4}[ab_é])?", fullmatch=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from clipsr_cli.colour import FIXES, fill_transparent, fix_colour
-from clipsr_cli.images import resize
+from clipsr_cli.pictures import resize
 
 TINT = np.array([0.1, -0.05, 0.02], np.float32)
 

@@ -12,9 +12,9 @@ import pytest
 import pyvips
 from PIL import Image, ImageCms, ImageFile, TiffImagePlugin
 
-from clipsr_cli import images
+from clipsr_cli import encoders, images, pictures
 from clipsr_cli.errors import ImageError
-from clipsr_cli.images import FORMATS, Metadata, Picture
+from clipsr_cli.pictures import FORMATS, Metadata, Picture
 
 EXACT = {"png": {}, "bmp": {}, "tif": {}, "tiff": {"compression": "tiff_lzw"}}
 LOSSY = {"jpg": {"quality": 95}, "jpeg": {"quality": 95}, "avif": {"quality": 95}}
@@ -129,7 +129,7 @@ def carried(path):
     with Image.open(path) as image:
         image.load()
         found = image.getexif()
-        top = {tag: found[tag] for tag in found if tag in (*images.KEPT_EXIF, ORIENTATION)}
+        top = {tag: found[tag] for tag in found if tag in (*pictures.KEPT_EXIF, ORIENTATION)}
         return {
             "exif": top | {SHOT: dict(found.get_ifd(SHOT)), PLACE: dict(found.get_ifd(PLACE))},
             "icc": image.info.get("icc_profile"),
@@ -404,7 +404,7 @@ def test_orientation_is_applied_and_cleared(tmp_path, extension, orientation):
     stored.save(path, exif=exif({ORIENTATION: orientation, MAKE: "Maker"}), quality=95)
 
     read = images.read(path)
-    images.write(read, tmp_path / "out.png", "png")
+    encoders.write(read, tmp_path / "out.png", "png")
 
     assert images.read_size(path) == read.size == (48, 32)
     assert np.abs(read.pixels.astype(int) - smooth()).mean() < 5
@@ -426,7 +426,7 @@ def test_orientation_is_applied_to_16_bit_and_alpha(tmp_path, extension, orienta
     vips(np.dstack(turned), orientation).write_to_file(str(path))
 
     read = images.read(path)
-    images.write(read, tmp_path / "out.tif", "tiff")
+    encoders.write(read, tmp_path / "out.tif", "tiff")
 
     assert images.read_size(path) == read.size == (24, 16)
     assert np.array_equal(planes(read), values)
@@ -452,10 +452,10 @@ def sources(tmp_path_factory):
         image.save(folder / f"8.{extension}", dpi=(300, 150), **everything)
     # Pillow would write the copyright as ASCII into a TIFF, and nothing else writes 16 bit.
     carries = {"exif": camera_exif(), "icc": SRGB, "dpi": (300, 150)}
-    images.write(picture(smooth(), **carries), folder / "8.tif", "tiff")
+    encoders.write(picture(smooth(), **carries), folder / "8.tif", "tiff")
     deep = picture(smooth().astype(np.uint16) * 257, **carries)
-    images.write(deep, folder / "16.png", "png")
-    images.write(deep, folder / "16.tif", "tiff")
+    encoders.write(deep, folder / "16.png", "png")
+    encoders.write(deep, folder / "16.tif", "tiff")
     return folder
 
 
@@ -467,7 +467,7 @@ def test_exif_icc_and_dpi_are_carried_over(tmp_path, sources, source, form):
     read = images.read(sources / source)
     deep = source.startswith("16")
 
-    images.write(read, tmp_path / "out", form)
+    encoders.write(read, tmp_path / "out", form)
 
     assert read.pixels.dtype == (np.uint16 if deep else np.uint8)
     found = carried(tmp_path / "out")
@@ -484,7 +484,7 @@ def test_exif_icc_and_dpi_are_carried_over(tmp_path, sources, source, form):
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_nothing_is_made_up(tmp_path, form, dtype):
-    images.write(picture(noise(dtype=dtype)), tmp_path / "out", form)
+    encoders.write(picture(noise(dtype=dtype)), tmp_path / "out", form)
 
     assert images.read(tmp_path / "out").metadata == Metadata()
     with Image.open(tmp_path / "out") as image:
@@ -497,7 +497,7 @@ def test_exif_that_counts_the_old_pixels_is_left_out(tmp_path):
     tags = {SHOT: {0x829A: 0.01, **stale}, 0x0100: 24, 0x011A: 72.0}
     Image.fromarray(noise()).save(tmp_path / "a.jpg", exif=exif(tags))
 
-    images.write(images.read(tmp_path / "a.jpg"), tmp_path / "out.jpg", "jpg")
+    encoders.write(images.read(tmp_path / "a.jpg"), tmp_path / "out.jpg", "jpg")
 
     with Image.open(tmp_path / "out.jpg") as image:
         assert list(image.getexif()) == [SHOT]
@@ -586,9 +586,9 @@ def test_a_resolution_that_is_not_a_number_is_left_out(tmp_path):
 def test_exif_too_large_for_jpeg_is_left_out_with_a_warning(tmp_path, caplog):
     large = picture(noise(), exif=exif({MAKE: "Maker", SHOT: {0x927C: bytes(70_000)}}))
 
-    images.write(large, tmp_path / "out.jpg", "jpg")
+    encoders.write(large, tmp_path / "out.jpg", "jpg")
     assert "EXIF this large: left out of out.jpg" in caplog.text
-    images.write(large, tmp_path / "out.png", "png")
+    encoders.write(large, tmp_path / "out.png", "png")
 
     assert carried(tmp_path / "out.jpg")["exif"].get(MAKE) is None
     assert carried(tmp_path / "out.png")["exif"][MAKE] == "Maker"
@@ -597,7 +597,7 @@ def test_exif_too_large_for_jpeg_is_left_out_with_a_warning(tmp_path, caplog):
 def test_the_profile_of_a_gray_picture_goes_only_where_gray_goes(tmp_path):
     gray = picture(noise(bands=1), icc=SRGB)
     for form in ("png", "jpg", "tiff", "webp"):
-        images.write(gray, tmp_path / "out", form)
+        encoders.write(gray, tmp_path / "out", form)
 
         assert carried(tmp_path / "out")["icc"] == (None if form == "webp" else SRGB)
 
@@ -643,7 +643,7 @@ def test_a_truncated_file_is_refused(tmp_path, name, kept):
     # Noise, so that the pixels fill most of the file.
     values = noise(64, 64, dtype=np.uint16 if name.startswith("16") else np.uint8)
     form = {"png": "png", "jpg": "jpg", "ebp": "webp", "tif": "tiff", "vif": "avif"}[name[-3:]]
-    images.write(picture(values), path, form)
+    encoders.write(picture(values), path, form)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(kept * len(whole))])
 
@@ -708,7 +708,7 @@ def test_lossless_formats_are_written_exactly(tmp_path, form, dtype, bands):
     values = noise(bands=bands, dtype=dtype)
     path = tmp_path / f"a{FORMATS[form].extension}"
 
-    images.write(picture(values), path, form)
+    encoders.write(picture(values), path, form)
 
     # libvips is another's reader.
     found = np.atleast_3d(pyvips.Image.new_from_file(str(path), fail_on="warning").numpy())
@@ -720,10 +720,10 @@ def test_lossless_formats_are_written_exactly(tmp_path, form, dtype, bands):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_a_tiff_of_many_strips_is_written_exactly(tmp_path, monkeypatch, dtype):
-    monkeypatch.setattr(images, "TIFF_STRIP", 500)
+    monkeypatch.setattr(encoders, "TIFF_STRIP", 500)
     values = noise(61, 43, dtype=dtype)
 
-    images.write(picture(values), tmp_path / "a.tif", "tiff")
+    encoders.write(picture(values), tmp_path / "a.tif", "tiff")
 
     assert np.array_equal(images.read(tmp_path / "a.tif").pixels, values)
     with Image.open(tmp_path / "a.tif") as image:
@@ -738,7 +738,7 @@ def test_lossy_formats_are_written_closely(tmp_path, form, dtype, gray):
     values = smooth()[:, :, :1] if gray else smooth()
     scale = np.iinfo(dtype).max // 255
 
-    images.write(picture(values.astype(dtype) * scale), tmp_path / "out", form)
+    encoders.write(picture(values.astype(dtype) * scale), tmp_path / "out", form)
 
     read = images.read(tmp_path / "out")
     assert read.pixels.dtype == np.uint8
@@ -752,7 +752,7 @@ def test_formats_with_alpha_keep_it(tmp_path, form, gray):
     alpha = smooth()[:, :, :1]
     values = np.dstack([smooth()[:, :, :1] if gray else smooth(), alpha])
 
-    images.write(picture(values), tmp_path / "out", form)
+    encoders.write(picture(values), tmp_path / "out", form)
 
     assert np.abs(images.read(tmp_path / "out").alpha.astype(int) - alpha[:, :, 0]).mean() < 3
 
@@ -765,7 +765,7 @@ def test_jpeg_has_alpha_laid_on_white_with_a_warning(tmp_path, caplog, dtype, gr
     values[:, 16:32, -1] = peak // 2
     values[:, 32:, -1] = peak
 
-    images.write(picture(values), tmp_path / "out.jpg", "jpg")
+    encoders.write(picture(values), tmp_path / "out.jpg", "jpg")
 
     read = images.read(tmp_path / "out.jpg")
     assert [round(read.pixels[8, x].mean()) for x in (4, 24, 44)] == pytest.approx(
@@ -779,7 +779,7 @@ def test_jpeg_has_alpha_laid_on_white_with_a_warning(tmp_path, caplog, dtype, gr
 def test_quality_is_honoured(tmp_path, form):
     sizes = {}
     for quality in (10, 50, 100, None, FORMATS[form].quality):
-        images.write(picture(noise(64, 64)), tmp_path / "out", form, quality=quality)
+        encoders.write(picture(noise(64, 64)), tmp_path / "out", form, quality=quality)
         sizes[quality] = (tmp_path / "out").stat().st_size
 
     assert sizes[10] < sizes[50] < sizes[100]
@@ -791,7 +791,7 @@ def test_quality_is_honoured(tmp_path, form):
 def test_names_in_any_script_are_written_and_read(tmp_path, form, dtype):
     path = tmp_path / "größe 日本" / f"鳥 é[1]{FORMATS[form].extension}"
 
-    images.write(picture(smooth().astype(dtype)), path, form)
+    encoders.write(picture(smooth().astype(dtype)), path, form)
 
     assert images.read(path).size == images.read_size(path) == (48, 32)
     assert images.find(tmp_path) == [path]
@@ -802,7 +802,7 @@ def test_names_that_are_no_text_are_written_and_read(tmp_path):
     for form in ("png", "tiff"):
         path = tmp_path / os.fsdecode(b"\xff\xfe" + FORMATS[form].extension.encode())
 
-        images.write(picture(noise(dtype=np.uint16)), path, form)
+        encoders.write(picture(noise(dtype=np.uint16)), path, form)
 
         assert np.array_equal(images.read(path).pixels, noise(dtype=np.uint16))
 
@@ -840,7 +840,7 @@ def test_a_failure_half_way_leaves_the_old_output_and_nothing_else(
     with monkeypatch.context() as patched:
         fail_half_way(patched)
         with pytest.raises(ImageError, match=r"Cannot write .*out: No space left on device"):
-            images.write(picture(noise(dtype=dtype)), path, form)
+            encoders.write(picture(noise(dtype=dtype)), path, form)
 
     assert path.read_text() == "the old output"
     assert list(tmp_path.iterdir()) == [path]
@@ -857,7 +857,7 @@ def test_an_output_is_replaced_in_one_step(tmp_path, monkeypatch):
         return replace(self, target)
 
     monkeypatch.setattr(images.Path, "replace", look)
-    images.write(picture(noise()), path, "png")
+    encoders.write(picture(noise()), path, "png")
 
     assert seen == [("the old output", (24, 16))]
     assert images.read(path).size == (24, 16)
@@ -866,7 +866,7 @@ def test_an_output_is_replaced_in_one_step(tmp_path, monkeypatch):
 def test_what_a_killed_run_left_behind_is_replaced(tmp_path):
     (tmp_path / ".out.png.part").write_text("half a picture")
 
-    images.write(picture(noise()), tmp_path / "out.png", "png")
+    encoders.write(picture(noise()), tmp_path / "out.png", "png")
 
     assert list(tmp_path.iterdir()) == [tmp_path / "out.png"]
 
@@ -877,14 +877,14 @@ def test_targets_that_cannot_be_written_are_refused(tmp_path):
 
     for target in ("file/out.png", "folder.png", "n" * 300 + ".png"):
         with pytest.raises(ImageError, match=f"Cannot write .*{target}: [A-Z]"):
-            images.write(picture(noise()), tmp_path / target, "png")
+            encoders.write(picture(noise()), tmp_path / target, "png")
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.png"]
 
 
 def test_a_picture_too_large_for_its_format_is_refused(tmp_path):
     with pytest.raises(ImageError, match="Cannot write"):
-        images.write(picture(np.zeros((1, 16384, 3), np.uint8)), tmp_path / "out.webp", "webp")
+        encoders.write(picture(np.zeros((1, 16384, 3), np.uint8)), tmp_path / "out.webp", "webp")
 
     assert not list(tmp_path.iterdir())
 
@@ -932,33 +932,33 @@ def test_integers_become_floats_from_0_to_1_and_come_back():
         peak = np.iinfo(dtype).max
         every = np.arange(peak + 1, dtype=dtype)
 
-        floats = images.to_float(every)
+        floats = pictures.to_float(every)
 
         assert (floats.dtype, floats.min(), floats.max()) == (np.float32, 0, 1)
-        assert np.array_equal(images.to_integer(floats, dtype), every)
+        assert np.array_equal(pictures.to_integer(floats, dtype), every)
 
 
 def test_floats_are_clipped_and_rounded():
     values = np.array([-0.5, 0.0, 0.4999 / 255, 0.5001 / 255, 1.0, 7.0])
 
-    assert images.to_integer(values, np.uint8).tolist() == [0, 0, 0, 1, 255, 255]
+    assert pictures.to_integer(values, np.uint8).tolist() == [0, 0, 0, 1, 255, 255]
 
 
 def test_resizing_keeps_channels_apart_and_the_mean():
-    values = images.to_float(smooth(64, 48))
+    values = pictures.to_float(smooth(64, 48))
 
-    small = images.resize(values, (12, 8))
+    small = pictures.resize(values, (12, 8))
 
     assert (small.shape, small.dtype) == ((8, 12, 3), np.float32)
     assert small.mean((0, 1)) == pytest.approx(values.mean((0, 1)), abs=0.01)
-    assert images.resize(values, (48, 64)) is values
+    assert pictures.resize(values, (48, 64)) is values
 
 
 def test_shrinking_what_was_enlarged_brings_it_back():
     rng = np.random.default_rng(0)
-    smooth_values = images.resize(rng.random((4, 5, 2), np.float32), (40, 32))
+    smooth_values = pictures.resize(rng.random((4, 5, 2), np.float32), (40, 32))
 
-    back = images.resize(images.resize(smooth_values, (160, 128)), (40, 32))
+    back = pictures.resize(pictures.resize(smooth_values, (160, 128)), (40, 32))
 
     assert np.abs(back - smooth_values).max() < 0.01
 

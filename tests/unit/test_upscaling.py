@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from clipsr_cli import images
+from clipsr_cli import images, pictures
 from clipsr_cli.errors import DeviceError, ImageError, InputError, WeightsError
-from clipsr_cli.images import Picture
 from clipsr_cli.jobs import Done, Failed, Job, Resize, UpscaleOptions
+from clipsr_cli.pictures import Picture
 from clipsr_cli.prompts import Prompt
 from clipsr_cli.upscaling import Upscaler
 
@@ -31,7 +31,7 @@ def upscaler(make_generator):
 def job(path: Path, output: Path, prompt: str = "", form: str = "png") -> Job:
     return Job(
         input=path,
-        output=output / f"{path.stem}{images.FORMATS[form].extension}",
+        output=output / f"{path.stem}{pictures.FORMATS[form].extension}",
         form=form,
         prompt=Prompt(text=prompt, source="option"),
         size_in=None,
@@ -207,7 +207,7 @@ def test_overflow_in_mixed_precision_is_done_again_in_fp32(upscaler, caplog):
 def test_a_picture_the_network_cannot_do_fails_alone(upscaler, photo, tmp_path):
     paths = [photo(tmp_path / f"{i}.png", seed=i) for i in range(3)]
     up = upscaler(4, batch_size=8)
-    bad = images.to_float(images.read(paths[1]).pixels)[0, 0]
+    bad = pictures.to_float(images.read(paths[1]).pixels)[0, 0]
 
     def network(low, text):
         high = nearest(4)(low, text)

@@ -164,7 +164,7 @@ def upscale(
     photo.caption beside photo.jpg), and else none.
     """
     from clipsr_cli import jobs
-    from clipsr_cli.images import FORMATS
+    from clipsr_cli.pictures import FORMATS
     from clipsr_cli.weights import find_generator
 
     console.set_up_logging(quiet=quiet, verbose=verbose)

@@ -23,8 +23,8 @@ class ReconstructionLoss(nn.Module):
         config = self.config
         terms = {"l1": config.l1_weight * F.l1_loss(fake, high)}
         if config.lpips_weight and step >= config.lpips_from:
-            # AlexNet looks at every fourth pixel, and the generator draws in blocks of four. Without
-            # a shift that changes with the step the two lock, and hatching appears between them.
+            # AlexNet looks at every fourth pixel, and the generator draws in blocks of four.
+            # Without a shift that changes with the step the two lock, and hatching appears.
             top, left = divmod(step % 16, 4)
             distance = self.lpips(fake[:, :, top:, left:], high[:, :, top:, left:])
             terms["lpips"] = config.lpips_weight * distance.mean()
