@@ -1,6 +1,6 @@
 """Measure how much pictures move between prompts for each text normaliser, equally trained.
 
-python benchmarks/text_norm.py recipes/clipsr-mini-x8.toml [--steps 150]
+python benchmarks/text_norm.py recipes/clipsr-mini-x8-base.toml [--steps 150]
 
 For each normaliser: the spread of the normalised text itself (distance between two prompts over
 their length), then, after the recipe's first steps on 128-px crops, the mean change of held-back

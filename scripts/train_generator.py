@@ -1,10 +1,11 @@
 """Train a generator from a recipe; the same command goes on where an earlier one stopped.
 
-python scripts/train_generator.py recipes/clipsr-mini-x8.toml runs/clipsr-mini-x8
+python scripts/train_generator.py recipes/clipsr-mini-x8-base.toml runs/clipsr-mini-x8-base
 """
 
 import json
 import sys
+from itertools import islice
 from pathlib import Path
 
 from clipsr_cli.config import build, read_toml
@@ -18,8 +19,15 @@ def main(recipe: Path, output: Path) -> None:
     config = build(TrainConfig, read_toml(recipe))
     clip = Clip.create(*find_clip(config.clip), name=config.clip)
     output.mkdir(parents=True, exist_ok=True)
-    with (output / "metrics.jsonl").open("a") as log:
-        for row in train(config, clip, output):
+    metrics = output / "metrics.jsonl"
+    lines = metrics.read_text().splitlines(keepends=True) if metrics.exists() else []
+    rows = train(config, clip, output)
+    for row in islice(rows, 1):
+        # A resumed run does its last steps again: their rows are replaced.
+        kept = [line for line in lines if json.loads(line)["step"] < row["step"]]
+        metrics.write_text("".join([*kept, json.dumps(row) + "\n"]))
+    with metrics.open("a", buffering=1) as log:
+        for row in rows:
             log.write(json.dumps(row) + "\n")
             if row["step"] % 50 == 0 or "val_psnr" in row:
                 print(json.dumps(row), flush=True)

@@ -70,7 +70,7 @@ def read_size(path: Path) -> tuple[int, int]:
     Raises:
         ImageError: it cannot be opened, is animated, or is too large.
     """
-    with _open(path) as image:
+    with _open(path, MAX_INPUT_PIXELS) as image:
         try:
             # A PNG's own getexif would decode the pixels, in search of EXIF behind them.
             orientation = Image.Image.getexif(image).get(ORIENTATION, 1)
@@ -82,16 +82,20 @@ def read_size(path: Path) -> tuple[int, int]:
         return (image.height, image.width) if turned else (image.width, image.height)
 
 
-def read(path: Path) -> Picture:
+def read(path: Path, *, max_pixels: int | None = MAX_INPUT_PIXELS) -> Picture:
     """Decode a picture, turned upright.
 
     Palette pictures become RGB, CMYK becomes sRGB by its own profile where it has one. Broken EXIF
     is left out with a warning.
 
+    Args:
+        path: the file.
+        max_pixels: a larger one is taken for a decompression bomb; None for files of our own.
+
     Raises:
         ImageError: it is broken, animated, too large, or of an unsupported kind.
     """
-    with _open(path) as image:
+    with _open(path, max_pixels) as image:
         # Asked first: once Pillow has loaded a picture it no longer knows.
         if _is_sixteen_bit(image):
             planes = _decode_sixteen_bit(image, path)
@@ -118,16 +122,16 @@ def from_pillow(image: Image.Image, metadata: Metadata | None = None) -> Picture
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[ImageFile]:
+def _open(path: Path, max_pixels: int | None) -> Iterator[ImageFile]:
     """A file's picture, not decoded yet; whatever goes wrong while it is open is an ImageError."""
     # Our own limit below replaces Pillow's, which would also hit legitimate large pictures.
     Image.MAX_IMAGE_PIXELS = None
     try:
         with Image.open(path, formats=DECODERS) as image:
-            if image.width * image.height > MAX_INPUT_PIXELS:
+            if max_pixels and image.width * image.height > max_pixels:
                 raise ImageError(
                     f"{path} has {image.width} x {image.height} pixels, "
-                    f"above the limit of {MAX_INPUT_PIXELS:,}."
+                    f"above the limit of {max_pixels:,}."
                 )
             frames = getattr(image, "n_frames", 1)
             # A camera's MPO is a JPEG whose other frames are previews or the other eye's view.

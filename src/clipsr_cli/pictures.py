@@ -78,7 +78,11 @@ def to_float(pixels: np.ndarray) -> np.ndarray:
 def to_integer(values: np.ndarray, dtype: DTypeLike) -> np.ndarray:
     """Float in [0, 1], clipped and rounded -> uint8 or uint16."""
     peak = np.iinfo(dtype).max
-    return np.rint(np.clip(values, 0, 1) * peak).astype(dtype)
+    whole = np.empty(values.shape, dtype)
+    # Row by row, or a large picture would stand in memory several times over.
+    for row, into in zip(values, whole, strict=True):
+        into[...] = np.rint(np.clip(row, 0, 1) * peak)
+    return whole
 
 
 def resize(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -11,9 +11,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
 from clipsr_cli.errors import InputError
+
+_NO_OBJECT = "{}, line {} is not a JSON object with file_name and text."
+_OBJECT_EXAMPLE = 'Example: {"file_name": "bird.png", "text": "a red bird"}'
 
 SIDECAR_EXTENSIONS = (".txt", ".caption")
 
@@ -100,6 +103,15 @@ def read_manifest(path: Path) -> dict[str, str]:
     return prompts
 
 
+def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a JSON lines file that have a ``file_name``, with their line numbers.
+
+    Raises:
+        InputError: the file cannot be read, or a line is no such object.
+    """
+    return _json_objects(path, _read_text(path))
+
+
 def sidecar_extensions(names: Sequence[str]) -> tuple[str, ...]:
     """Extensions as typed by a user, with or without a dot, comma-separated or not.
 
@@ -142,23 +154,27 @@ def _csv_rows(path: Path, content: str) -> Iterator[tuple[int, str, str]]:
 
 
 def _json_rows(path: Path, content: str) -> Iterator[tuple[int, str, str]]:
+    for number, row in _json_objects(path, content):
+        name, text = row.get("file_name"), row.get("text")
+        if isinstance(text, list):
+            text = text[0] if text else ""
+        if not isinstance(name, str) or not isinstance(text, str):
+            raise InputError(f"{path}, line {number}: file_name and text must be strings.")
+        yield number, name, text
+
+
+def _json_objects(path: Path, content: str) -> Iterator[tuple[int, dict[str, Any]]]:
     # Not splitlines, which also breaks at characters that JSON allows within a string.
     for number, line in enumerate(content.split("\n"), start=1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-            name, text = row["file_name"], row["text"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"{path}, line {number} is not a JSON object with file_name and text.",
-                hint='Example: {"file_name": "bird.png", "text": "a red bird"}',
-            ) from error
-        if isinstance(text, list):
-            text = text[0] if text else ""
-        if not isinstance(name, str) or not isinstance(text, str):
-            raise InputError(f"{path}, line {number}: file_name and text must be strings.")
-        yield number, name, text
+        except (ValueError, RecursionError) as error:
+            raise InputError(_NO_OBJECT.format(path, number), hint=_OBJECT_EXAMPLE) from error
+        if not isinstance(row, dict) or "file_name" not in row:
+            raise InputError(_NO_OBJECT.format(path, number), hint=_OBJECT_EXAMPLE)
+        yield number, row
 
 
 def _read_text(path: Path) -> str:

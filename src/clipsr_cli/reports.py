@@ -41,13 +41,15 @@ def contact_sheet(rows: Sequence[SheetRow], path: Path) -> int:
     cells = []
     for row in rows[:MAX_ROWS]:
         try:
-            low, high = _visible(images.read(row.low)), _visible(images.read(row.high))
+            # Our own outputs may be larger than any input.
+            low = _visible(images.read(row.low))
+            high = _fit(_visible(images.read(row.high, max_pixels=None)), Image.Resampling.LANCZOS)
         except ClipsrError:
             continue
         shown = (
             _fit(low, Image.Resampling.NEAREST),
-            _fit(low.resize(high.size, Image.Resampling.BICUBIC), Image.Resampling.LANCZOS),
-            _fit(high, Image.Resampling.LANCZOS),
+            low.resize(high.size, Image.Resampling.BICUBIC),
+            high,
         )
         cells.append((row, shown))
     width = 3 * CELL + 4 * MARGIN

@@ -41,26 +41,28 @@ def plan_tiles(height: int, width: int, *, size: int, overlap: int) -> list[Tile
     ]
 
 
-def blend_weights(height: int, width: int, tiles: list[Tile], scale: int) -> list[np.ndarray]:
-    """How much each tile's enlargement counts at each of its pixels.
+def blend_weights(
+    height: int, width: int, tiles: list[Tile], scale: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """How much each tile's enlargement counts at each of its rows and columns.
 
-    The weights fall off linearly towards a tile's inner edges, and sum to 1 at every pixel of the
-    enlarged image, so that blending is a plain sum.
+    The weights fall off linearly towards a tile's inner edges. A pixel's weight is its row's times
+    its column's, and those of all tiles sum to 1 at every pixel of the enlarged image, so that
+    blending is a plain sum.
 
     Returns:
-        One (tile height * scale, tile width * scale, 1) float32 array per tile.
+        Float32 arrays (tile height * scale,) and (tile width * scale,) for each tile.
     """
     rows = _axis_weights([t.top for t in tiles], tiles[0].height, height, scale)
     columns = _axis_weights([t.left for t in tiles], tiles[0].width, width, scale)
-    return [np.multiply.outer(rows[t.top], columns[t.left])[:, :, None] for t in tiles]
+    return [(rows[t.top], columns[t.left]) for t in tiles]
 
 
 def _starts(length: int, size: int, overlap: int) -> list[int]:
     """Evenly spread first pixels of the tiles along one side."""
     if length <= size:
         return [0]
-    # Wide enough for any smaller spread: a side of `length` needs this many tiles.
-    count = ceil((length - overlap) / (size - min(overlap, size - 1)))
+    count = ceil((length - overlap) / (size - overlap))
     return [round(i * (length - size) / (count - 1)) for i in range(count)]
 
 

@@ -5,7 +5,7 @@ stitched.
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Self
@@ -17,7 +17,7 @@ from torch import Tensor
 from clipsr_cli import encoders, images, pictures
 from clipsr_cli.checkpoints import load_generator, read_header
 from clipsr_cli.colour import fill_transparent, fix_colour
-from clipsr_cli.errors import ImageError, InputError
+from clipsr_cli.errors import ImageError, InputError, reason
 from clipsr_cli.jobs import Done, Failed, Job, UpscaleOptions
 from clipsr_cli.models.clip import Clip
 from clipsr_cli.models.generator import Generator
@@ -34,6 +34,8 @@ BATCH_SIZES = {"cpu": 4, "mps": 8, "cuda": 32}
 class _Canvas:
     """One picture on its way: its tiles, and the enlargement that they add up to."""
 
+    high: np.ndarray
+
     def __init__(self, picture: Picture, text: Tensor, options: UpscaleOptions, scale: int) -> None:
         self.picture = picture
         self.text = text
@@ -46,7 +48,6 @@ class _Canvas:
         size, overlap = options.tiling(scale)
         self.tiles = plan_tiles(height, width, size=size, overlap=overlap)
         self.weights = blend_weights(height, width, self.tiles, scale)
-        self.high = np.zeros((height * scale, width * scale, 3), np.float32)
         self.missing = len(self.tiles)
 
     def cut(self, tile: Tile) -> Tensor:
@@ -56,10 +57,15 @@ class _Canvas:
 
     def add(self, index: int, enlarged: np.ndarray) -> None:
         """Blend one tile's enlargement (H, W, 3) in."""
+        if not hasattr(self, "high"):
+            # Not before it is needed: pictures that wait their turn stay small.
+            height, width = self.low.shape[:2]
+            self.high = np.zeros((height * self.scale, width * self.scale, 3), np.float32)
         tile, scale = self.tiles[index], self.scale
         rows = slice(tile.top * scale, tile.bottom * scale)
         columns = slice(tile.left * scale, tile.right * scale)
-        self.high[rows, columns] += self.weights[index] * enlarged
+        down, across = self.weights[index]
+        self.high[rows, columns] += np.multiply.outer(down, across)[:, :, None] * enlarged
         self.missing -= 1
 
 
@@ -99,9 +105,9 @@ class Upscaler:
         self.clip = generator.clip
         self.generator = generator.to(self.device).to(memory_format=torch.channels_last).eval()
         self.batch_size = self.options.batch_size or BATCH_SIZES[self.device.type]
-        self._network = torch.compile(self.generator) if compile else self.generator
         self._texts: dict[str, Tensor] = {}
         self._warned = False
+        self._network = self._compiled() if compile else self.generator
 
     @classmethod
     def load(
@@ -121,7 +127,7 @@ class Upscaler:
             WeightsError: a file is missing or broken.
             DeviceError: the device is not there.
         """
-        pick_device(device)
+        pick_precision(precision, pick_device(device))
         path = find_generator(model, scale)
         header = read_header(path)
         if header.config.scale != scale:
@@ -157,18 +163,14 @@ class Upscaler:
                         try:
                             canvas = opened.result()
                         except Exception as error:
-                            yield Failed(job=job, error=error)
+                            yield _failed(job, error)
                             continue
                         running[id(canvas)] = job
                         queue.extend(_Work(canvas, index) for index in range(len(canvas.tiles)))
                     elif queue:
                         finished, broken = self._advance(queue)
                         for canvas, cause in broken:
-                            yield Failed(
-                                job=running.pop(id(canvas)),
-                                error=cause,
-                                seconds=_since(canvas.started),
-                            )
+                            yield _failed(running.pop(id(canvas)), cause, canvas)
                         for canvas in finished:
                             job = running.pop(id(canvas))
                             writing.append((job, canvas, threads.submit(self._write, job, canvas)))
@@ -177,9 +179,13 @@ class Upscaler:
                     idle = not (decoding or queue)
                     while writing and (idle or len(writing) > at_once or writing[0][2].done()):
                         yield _outcome(*writing.popleft())
+            except KeyboardInterrupt:
+                # What is being written is finished, and told, before the interrupt goes its way.
+                while writing:
+                    yield _outcome(*writing.popleft())
+                raise
             finally:
-                # A caller that stops early leaves no thread working on what nobody waits for;
-                # what is being written is finished.
+                # A caller that stops early leaves no thread working on what nobody waits for.
                 for future in [opened for _, opened in decoding] + [w[2] for w in writing]:
                     future.cancel()
 
@@ -187,15 +193,31 @@ class Upscaler:
         """Enlarge one decoded picture, alpha and metadata included.
 
         Raises:
-            ImageError: the network failed on it.
+            ImageError: the network's result is not finite, or a tile does not fit into memory.
         """
         canvas = self._canvas(picture, prompt)
         queue = deque(_Work(canvas, index) for index in range(len(canvas.tiles)))
         while queue:
             _, broken = self._advance(queue)
             if broken:
-                raise ImageError(f"Cannot enlarge the picture: {broken[0][1]}.") from broken[0][1]
+                raise broken[0][1]
         return self._finish(canvas)
+
+    @torch.inference_mode()
+    def _compiled(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """The compiled network, tried on a usual batch, so that a missing compiler shows now."""
+        network: Callable[[Tensor, Tensor], Tensor] = torch.compile(self.generator)
+        side, _ = self.options.tiling(self.scale)
+        low = torch.zeros(self.batch_size, 3, side, side, device=self.device)
+        try:
+            with mixed_precision(self.device, self.precision):
+                network(low, self.text("").expand(self.batch_size, -1))
+        except Exception as error:
+            raise InputError(
+                f"--compile does not work here: {reason(error)[:300]}.",
+                hint="Leave it out, or install a C++ compiler.",
+            ) from error
+        return network
 
     @torch.inference_mode()
     def text(self, prompt: str) -> Tensor:
@@ -223,9 +245,12 @@ class Upscaler:
         Returns:
             The pictures that are complete by it, and those it broke, with what broke them.
         """
-        batch = [queue.popleft()]
-        while queue and len(batch) < self.batch_size and queue[0].shape == batch[0].shape:
-            batch.append(queue.popleft())
+        batch: list[_Work] = []
+        others: list[_Work] = []
+        while queue and len(batch) < self.batch_size:
+            work = queue.popleft()
+            (batch if not batch or work.shape == batch[0].shape else others).append(work)
+        queue.extendleft(reversed(others))
         try:
             results: list[np.ndarray | Exception] = [*self._enlarge(batch)]
         except torch.OutOfMemoryError as error:
@@ -277,13 +302,17 @@ class Upscaler:
                 self._warned = True
             # Under autocast the weights stay fp32, so leaving it out is the fp32 network.
             high[~whole] = self._network(low[~whole], text[~whole]).float()
+            if not bool(torch.isfinite(high).all()):
+                raise ImageError("The network gave values that are not finite.")
         return high.permute(0, 2, 3, 1).cpu().numpy()
 
     def _finish(self, canvas: _Canvas) -> Picture:
         """Colour fix, size, alpha and depth of a stitched picture."""
         picture, dtype = canvas.picture, canvas.picture.pixels.dtype
         size = self.options.resize.size(*picture.size, self.scale)
-        high = fix_colour(np.clip(canvas.high, 0, 1), canvas.low, self.options.color_fix)
+        high = canvas.high
+        if self.options.color_fix != "none":
+            high = fix_colour(np.clip(high, 0, 1), canvas.low, self.options.color_fix)
         high = pictures.resize(high, size)
         if picture.gray:
             high = np.repeat(high.mean(axis=2, keepdims=True), 3, axis=2)
@@ -304,7 +333,7 @@ def _outcome(job: Job, canvas: _Canvas, written: Future[tuple[int, int]]) -> Don
     try:
         size_out = written.result()
     except Exception as error:
-        return Failed(job=job, error=error, seconds=_since(canvas.started))
+        return _failed(job, error, canvas)
     return Done(
         job=job,
         size_in=canvas.picture.size,
@@ -312,6 +341,15 @@ def _outcome(job: Job, canvas: _Canvas, written: Future[tuple[int, int]]) -> Don
         tiles=len(canvas.tiles),
         seconds=_since(canvas.started),
     )
+
+
+def _failed(job: Job, error: Exception, canvas: _Canvas | None = None) -> Failed:
+    """A failure that can be kept: without tracebacks, whose frames would keep the whole picture."""
+    cause: BaseException | None = error
+    while cause is not None:
+        cause.__traceback__ = None
+        cause = cause.__cause__ or cause.__context__
+    return Failed(job=job, error=error, seconds=_since(canvas.started) if canvas else 0.0)
 
 
 def _canvases(batch: Sequence[_Work]) -> list[_Canvas]:

@@ -12,6 +12,8 @@ PACKAGE = Path(__file__).parent
 REGISTRY = "weights.toml"
 ASSETS = PACKAGE / "assets"
 DEFAULT_MODEL = "clipsr-mini"
+# Marks a file that comes with the package.
+BUILTIN = "builtin:"
 
 Kind = Literal["generator", "clip"]
 
@@ -45,6 +47,10 @@ class Entry:
         wanted = len(self.scales) if self.kind == "generator" else 1
         if len(self.files) != wanted:
             raise InputError(f"{REGISTRY}: files holds {len(self.files)}; it must hold {wanted}.")
+
+    def paths(self) -> list[Path]:
+        """Where its files are to be, present or not."""
+        return [ASSETS / file.removeprefix(BUILTIN) for file in self.files]
 
     def file(self, scale: int | None) -> str:
         """The file for a scale; the only one for a CLIP."""
@@ -115,7 +121,7 @@ def find_clip(name: str) -> tuple[str | Path, Path]:
     """
     row = entry(name, "clip")
     architecture = (
-        locate(row.architecture) if row.architecture.startswith("builtin:") else row.architecture
+        locate(row.architecture) if row.architecture.startswith(BUILTIN) else row.architecture
     )
     return architecture, locate(row.file(None))
 
@@ -126,7 +132,7 @@ def locate(file: str) -> Path:
     Raises:
         WeightsError: it is not there.
     """
-    path = ASSETS / file.removeprefix("builtin:")
+    path = ASSETS / file.removeprefix(BUILTIN)
     if not path.is_file():
         raise WeightsError(
             f"The weights {path.name} are missing from the installation.",

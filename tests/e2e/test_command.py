@@ -119,12 +119,22 @@ def test_tiles_and_the_whole_picture_agree_and_show_no_seam(tmp_path, scale):
         assert (jumps[0] - jumps[1]).max() < 3
 
 
-def test_the_program_answers_without_the_network_or_a_home(tmp_path, photo):
+@pytest.mark.parametrize("options", [[], ["--offline"]])
+def test_the_main_job_needs_neither_the_network_nor_a_home(tmp_path, photo, options):
     photo(tmp_path / "a.png")
-    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "HF_HUB_OFFLINE": "1"}
+    # Python runs this file at its start: any attempt to connect then ends the program.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        "sys.addaudithook(lambda e, a: os._exit(99) if e == 'socket.connect' else None)\n"
+    )
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": "/nonexistent",
+        "PYTHONPATH": str(tmp_path),
+    }
 
     done = subprocess.run(
-        [CLIPSR, "upscale", "a.png", "--offline"], cwd=tmp_path, env=environment, timeout=300
+        [CLIPSR, "upscale", "a.png", *options], cwd=tmp_path, env=environment, timeout=300
     )
 
     assert done.returncode == 0

@@ -49,9 +49,10 @@ def test_an_identity_generator_stitches_back_exactly(height, width, size, scale,
 
     tiles = plan_tiles(height, width, size=size, overlap=overlap)
     canvas = np.zeros_like(large)
-    for tile, weight in zip(tiles, blend_weights(height, width, tiles, scale), strict=True):
+    weights = blend_weights(height, width, tiles, scale)
+    for tile, (down, across) in zip(tiles, weights, strict=True):
         rows = slice(tile.top * scale, tile.bottom * scale)
         columns = slice(tile.left * scale, tile.right * scale)
-        canvas[rows, columns] += weight * large[rows, columns]
+        canvas[rows, columns] += np.multiply.outer(down, across)[:, :, None] * large[rows, columns]
 
     np.testing.assert_allclose(canvas, large, atol=1e-5)

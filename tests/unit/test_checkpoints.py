@@ -107,7 +107,8 @@ def test_a_failed_save_leaves_the_old_file(saved, make_generator, monkeypatch):
     old = saved.read_bytes()
     generator = make_generator(4)
 
-    def full(*_, **__):
+    def full(_, path, **__):
+        path.write_bytes(b"half")
         raise OSError("No space left on device")
 
     monkeypatch.setattr("clipsr_cli.checkpoints.save_file", full)

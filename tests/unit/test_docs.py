@@ -1,7 +1,6 @@
 """The README is true: its commands exist, and every command and exit code is in it."""
 
 import re
-import tomllib
 from pathlib import Path
 
 from clipsr_cli.errors import ClipsrError
@@ -50,6 +49,5 @@ def test_files_and_modules_the_readme_names_exist():
         assert (ROOT / "src" / "clipsr_cli" / name).exists(), name
 
 
-def test_the_version_has_its_place_in_the_changelog():
-    assert "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text()
-    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["name"] == "clipsr-cli"
+def test_the_changelog_has_a_place_for_what_comes_next():
+    assert "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

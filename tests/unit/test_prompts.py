@@ -163,7 +163,8 @@ def test_json_lines_are_read_and_blank_ones_passed_over(tmp_path, name):
     [
         ("{", "line 2 is not a JSON object"),
         ("[1]", "line 2 is not a JSON object"),
-        ('{"file_name": "b.png"}', "line 2 is not a JSON object"),
+        ('{"text": "x"}', "line 2 is not a JSON object"),
+        ('{"file_name": "b.png"}', "line 2: file_name and text must be strings"),
         ('{"file_name": "b.png", "text": null}', "line 2: file_name and text must be strings"),
         ('{"file_name": 3, "text": "x"}', "line 2: file_name and text must be strings"),
         ('{"file_name": "b.png", "text": [3]}', "line 2: file_name and text must be strings"),

@@ -22,8 +22,9 @@ def test_a_long_strip_is_cut_along_its_length_only():
 def test_weights_fall_off_towards_inner_edges_only():
     tiles = plan_tiles(8, 24, size=16, overlap=8)
 
-    left, right = blend_weights(8, 24, tiles, scale=1)
+    (down, left), (_, right) = blend_weights(8, 24, tiles, scale=1)
 
-    assert np.all(left[:, :8] == 1)
-    assert np.all(np.diff(left[0, 8:, 0]) < 0)
-    np.testing.assert_allclose(left[:, 8:] + right[:, :8], 1, atol=1e-6)
+    assert np.all(down == 1)
+    assert np.all(left[:8] == 1)
+    assert np.all(np.diff(left[8:]) < 0)
+    np.testing.assert_allclose(left[8:] + right[:8], 1, atol=1e-6)

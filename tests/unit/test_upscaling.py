@@ -1,5 +1,6 @@
 """The Upscaler: sizes, batches, words, precision, and what happens when something fails."""
 
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from PIL import Image
 
 from clipsr_cli import images, pictures
+from clipsr_cli.checkpoints import save_generator
 from clipsr_cli.errors import DeviceError, ImageError, InputError, WeightsError
 from clipsr_cli.jobs import Done, Failed, Job, Resize, UpscaleOptions
 from clipsr_cli.pictures import Picture
@@ -285,7 +287,111 @@ def test_a_caller_that_stops_early_leaves_nothing_half_written(upscaler, photo, 
         assert images.read(path).size == (96, 64)
 
 
-def test_the_embedded_model_is_refused_for_a_wrong_scale_name_or_device():
+def test_what_stays_infinite_in_fp32_is_a_failure_not_a_black_picture(upscaler):
+    up = upscaler(4, precision="bf16")
+    up._network = lambda low, text: nearest(4)(low, text) * float("inf")
+
+    with pytest.raises(ImageError, match="finite"):
+        up.enlarge(random_picture(8, 8))
+
+
+def test_the_network_in_mixed_precision_gives_nearly_the_same_picture(upscaler):
+    picture = random_picture(16, 16)
+
+    exact, mixed = (
+        upscaler(4, precision=p).enlarge(picture, "a red bird").pixels.astype(int)
+        for p in ("fp32", "bf16")
+    )
+
+    assert np.abs(exact - mixed).max() <= 3
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_a_gpu_gives_nearly_the_cpus_picture(make_generator, precision):
+    picture = random_picture(40, 40)
+
+    results = [
+        Upscaler(make_generator(4), device=device, precision=p).enlarge(picture, "a bird").pixels
+        for device, p in (("cpu", "fp32"), ("cuda", precision))
+    ]
+
+    assert np.abs(results[0].astype(int) - results[1]).max() <= 3
+
+
+def test_a_kept_failure_does_not_keep_its_picture(upscaler, photo, tmp_path):
+    path = photo(tmp_path / "a.png")
+    up, seen = upscaler(4), []
+
+    def network(low, text):
+        tensor = nearest(4)(low, text)
+        seen.append(weakref.ref(tensor))
+        raise RuntimeError("broken")
+
+    up._network = network
+    outcomes = list(up.run([job(path, tmp_path / "out")]))
+
+    assert isinstance(outcomes[0], Failed)
+    assert seen
+    assert all(ref() is None for ref in seen)
+
+
+def test_pictures_of_two_shapes_in_turn_still_share_batches(upscaler, photo, tmp_path):
+    sizes = [(24, 16), (16, 24)] * 4
+    paths = [photo(tmp_path / f"{i}.png", width=w, height=h) for i, (w, h) in enumerate(sizes)]
+    up, batches = upscaler(4, batch_size=4, workers=8), []
+    up._network = lambda low, text: (batches.append(len(low)), nearest(4)(low, text))[1]
+
+    outcomes = list(up.run(job(p, tmp_path / "out") for p in paths))
+
+    assert [type(o) for o in outcomes] == [Done] * 8
+    assert max(batches) >= 2
+
+
+def test_an_interrupt_tells_of_what_is_written(upscaler, photo, tmp_path):
+    paths = [photo(tmp_path / f"{i}.png", seed=i) for i in range(6)]
+    up, calls = upscaler(4, batch_size=1), []
+
+    def network(low, text):
+        calls.append(low)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return nearest(4)(low, text)
+
+    up._network = network
+    told = []
+
+    def listen():
+        for outcome in up.run(job(p, tmp_path / "out") for p in paths):
+            told.append(outcome.job.output.name)
+
+    with pytest.raises(KeyboardInterrupt):
+        listen()
+
+    assert sorted(told) == sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert len(told) == 3
+
+
+def test_compile_without_a_compiler_is_refused_at_once(make_generator, monkeypatch):
+    def broken(_):
+        def network(low, text):
+            raise RuntimeError("no compiler")
+
+        return network
+
+    monkeypatch.setattr(torch, "compile", broken)
+
+    with pytest.raises(InputError, match="no compiler"):
+        Upscaler(make_generator(4), device="cpu", compile=True)
+
+
+def test_a_model_is_refused_for_a_wrong_scale_name_or_device(make_generator, tmp_path):
+    generator = make_generator(8)
+    path = tmp_path / "x8.safetensors"
+    save_generator(generator.learned_state(), generator.config, "tiny", path)
+    with pytest.raises(InputError, match="x8, not x4"):
+        Upscaler.load(str(path), scale=4, device="cpu")
     with pytest.raises(InputError, match="clipsr-mimi"):
         Upscaler.load("clipsr-mimi", device="cpu")
     with pytest.raises(WeightsError, match=r"gone\.safetensors"):

@@ -40,7 +40,7 @@ def _look() -> dict[str, Any]:
 
     from clipsr_cli import __version__
     from clipsr_cli.runtime import describe_device, pick_device, pick_precision
-    from clipsr_cli.weights import ASSETS, registry
+    from clipsr_cli.weights import registry
 
     def version_of(name: str) -> str:
         try:
@@ -62,9 +62,7 @@ def _look() -> dict[str, Any]:
         "auto_precision": pick_precision("auto", device),
         "cache": str(constants.HF_HUB_CACHE),
         "models": {
-            name: "present"
-            if all((ASSETS / file.removeprefix("builtin:")).is_file() for file in entry.files)
-            else "missing"
+            name: "present" if all(path.is_file() for path in entry.paths()) else "missing"
             for name, entry in registry().items()
         },
     }

@@ -1,5 +1,6 @@
 """Options that commands share, and the reading of their values."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -44,6 +45,17 @@ def auto_or_number(value: str, option: str) -> int | None:
         return int(value)
     except ValueError as error:
         raise InputError(f"{option} is {value!r}; it must be auto or a whole number.") from error
+
+
+def check_device(name: str) -> str:
+    """A device's name that means something, whether or not it is there.
+
+    Raises:
+        InputError: it means nothing.
+    """
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
+        raise InputError(f"{name!r} is no device.", hint="Use auto, cpu, cuda, cuda:N or mps.")
+    return name
 
 
 def check_choice(value: str, option: str, choices: tuple[str, ...]) -> str:

@@ -17,6 +17,7 @@ from clipsr_cli.cli.options import (
     Scale,
     auto_or_number,
     check_choice,
+    check_device,
     check_scale,
 )
 from clipsr_cli.errors import ClipsrError, InputError
@@ -170,6 +171,8 @@ def upscale(
     console.set_up_logging(quiet=quiet, verbose=verbose)
     _refuse(auto_caption=auto_caption, gpus=gpus, engine=engine)
     check_scale(scale)
+    check_device(device)
+    check_choice(precision, "--precision", ("auto", "fp32", "fp16", "bf16"))
     check_choice(ext, "--ext", ("auto", *FORMATS))
     if sum((skip_existing, overwrite, fail_existing)) > 1:
         raise InputError(

@@ -18,16 +18,17 @@ def _weights() -> None:
 @weights_app.command("list")
 def list_weights(json: Json = False) -> None:
     """List the known weights: kind, scales, size, licence, and whether they are present."""
-    from clipsr_cli.weights import ASSETS, registry
+    from clipsr_cli.weights import registry
 
     rows: list[dict[str, Any]] = []
     for name, entry in registry().items():
-        files = [ASSETS / file.removeprefix("builtin:") for file in entry.files]
+        files = entry.paths()
         rows.append(
             {
                 "name": name,
                 "kind": entry.kind,
                 "scales": list(entry.scales),
+                "clip": entry.clip,
                 "size": sum(file.stat().st_size for file in files if file.is_file()),
                 "present": all(file.is_file() for file in files),
                 "licence": entry.licence,

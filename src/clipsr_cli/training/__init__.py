@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from clipsr_cli.checkpoints import load_learned, read_tensors, save_generator
+from clipsr_cli.errors import InputError
 from clipsr_cli.metrics import psnr
 from clipsr_cli.models.clip import Clip
 from clipsr_cli.models.generator import Generator, enlarge
@@ -39,11 +41,14 @@ def train(config: TrainConfig, clip: Clip, output: Path) -> Iterator[dict[str, f
         config: the settings.
         clip: the frozen CLIP named in them.
         output: the folder for the weights and the state.
+
+    Raises:
+        InputError: the folder holds the state of a run with other settings.
     """
     device = pick_device(config.device)
     torch.manual_seed(config.seed)
     generator = Generator(config.generator, clip)
-    if config.start is not None:
+    if config.start is not None and not (output / STATE).is_file():
         load_learned(generator, read_tensors(config.start), config.start)
     generator = generator.to(device).to(memory_format=torch.channels_last).train()
     learned = [p for p in generator.parameters() if p.requires_grad]
@@ -51,12 +56,12 @@ def train(config: TrainConfig, clip: Clip, output: Path) -> Iterator[dict[str, f
         parameter_groups(learned, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.99)
     )
     average = MovingAverage(generator.learned_state(), config.ema)
-    first = _resume(output / STATE, generator, optimiser, average)
+    first = _resume(output / STATE, config, generator, optimiser, average)
 
     loss = ReconstructionLoss(config).to(device)
-    pictures = Pictures(config.sources, "train")
+    pictures = Pictures(config.sources, "train", short_side=config.short_side)
     held_back = validation_batches(
-        Pictures(config.sources, "val"),
+        Pictures(config.sources, "val", short_side=config.short_side),
         count=config.evaluate_count,
         side=max(config.crops),
         scale=config.generator.scale,
@@ -153,6 +158,7 @@ def _save(
     torch.save(
         {
             "step": step,
+            "config": _recipe(config),
             "generator": generator.learned_state(),
             "optimiser": optimiser.state_dict(),
             "average": average.state,
@@ -162,13 +168,32 @@ def _save(
     aside.replace(output / STATE)
 
 
+def _recipe(config: TrainConfig) -> dict[str, str]:
+    """The settings that decide the weights, as text, to be compared when a run is resumed."""
+    return {name: repr(value) for name, value in asdict(config).items() if name != "device"}
+
+
 def _resume(
-    path: Path, generator: Generator, optimiser: torch.optim.Optimizer, average: MovingAverage
+    path: Path,
+    config: TrainConfig,
+    generator: Generator,
+    optimiser: torch.optim.Optimizer,
+    average: MovingAverage,
 ) -> int:
-    """Load a saved state where there is one. Returns the number of steps already done."""
+    """Load a saved state where there is one. Returns the number of steps already done.
+
+    Raises:
+        InputError: it was saved with other settings.
+    """
     if not path.is_file():
         return 0
     state = torch.load(path, weights_only=True, map_location="cpu")
+    for name, value in _recipe(config).items():
+        if state["config"].get(name) != value:
+            raise InputError(
+                f"{path} was made with {name} = {state['config'].get(name)}, not {value}.",
+                hint="Choose another output folder, or the settings it was made with.",
+            )
     load_learned(generator, state["generator"], path)
     optimiser.load_state_dict(state["optimiser"])
     for name, tensor in state["average"].items():

@@ -16,10 +16,14 @@ class Source:
     weight: float = 1.0
     # File names never trained on, such as pictures shown as examples.
     exclude: tuple[str, ...] = ()
+    # Share of its pictures that is kept for validation.
+    held_back: float = 0.05
 
     def __post_init__(self) -> None:
         if self.weight <= 0:
             raise InputError(f"weight of {self.root} is {self.weight}; it must be above 0.")
+        if not 0 < self.held_back < 1:
+            raise InputError(f"held_back of {self.root} is {self.held_back}; it must be in (0, 1).")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +39,7 @@ class ClipTrainConfig:
     warmup: int = 50
     # Share of the patches left out: training is that much faster (Li et al. 2023, FLIP).
     patch_dropout: float = 0.5
+    save_every: int = 100
     seed: int = 0
 
 
@@ -65,6 +70,8 @@ class TrainConfig:
     text_dropout: float = 0.1
     # Smallest reduction of a large photo before it is cropped.
     min_zoom: float = 0.4
+    # Pictures are held in memory reduced to this short side.
+    short_side: int = 1280
     evaluate_every: int = 500
     evaluate_count: int = 24
     seed: int = 0
@@ -77,6 +84,10 @@ class TrainConfig:
         for crop in self.crops:
             if crop < multiple or crop % multiple:
                 raise InputError(f"crops holds {crop}; a crop must be a multiple of {multiple}.")
+            if crop < 64 and self.lpips_weight:
+                raise InputError(
+                    f"crops holds {crop}; LPIPS needs 64 at least.", hint="Or set lpips_weight = 0."
+                )
         for name in ("text_dropout", "ema"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be between 0 and 1.")

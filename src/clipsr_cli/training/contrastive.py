@@ -28,7 +28,7 @@ def contrastive_loss(images: Tensor, texts: Tensor, scale: Tensor, captions: lis
 
 
 def train_clip(config: ClipTrainConfig, output: Path) -> Iterator[dict[str, float]]:
-    """Train, yielding {name: value} per step, and save the state every 100 steps.
+    """Train, yielding {name: value} per step, and save the state as often as told.
 
     A state at ``output`` is resumed. The last yield carries the held-back retrieval scores.
     """
@@ -82,7 +82,7 @@ def train_clip(config: ClipTrainConfig, output: Path) -> Iterator[dict[str, floa
         with torch.no_grad():
             model.logit_scale.clamp_(0, math.log(100))
         yield {"step": step + 1, "loss": loss.item()}
-        if (step + 1) % 100 == 0 or step + 1 == config.steps:
+        if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
             output.parent.mkdir(parents=True, exist_ok=True)
             aside = output.with_suffix(".tmp")
             torch.save(

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
+from clipsr_cli import images
 from clipsr_cli.datasets import DATASETS, Sample
 from clipsr_cli.degradation import shrink
 from clipsr_cli.errors import InputError, UnknownNameError
+from clipsr_cli.pictures import resize, to_float, to_integer
 from clipsr_cli.training.config import Source
 
 
@@ -54,7 +55,7 @@ class Pictures:
                 raise UnknownNameError("dataset", source.dataset, DATASETS)
             chosen = [
                 sample
-                for sample in DATASETS[source.dataset](source.root)
+                for sample in DATASETS[source.dataset](source.root, source.held_back)
                 if sample.split == split
                 and sample.path.name not in source.exclude
                 and (sample.captions or not captioned)
@@ -78,14 +79,13 @@ class Pictures:
 
 def read_rgb(path: Path, short_side: int | None = None) -> np.ndarray:
     """Decode a picture to (H, W, 3) uint8 RGB, reduced to a short side where one is given."""
-    with Image.open(path) as image:
-        rgb = image.convert("RGB")
-    if short_side and min(rgb.size) > short_side:
-        factor = short_side / min(rgb.size)
-        rgb = rgb.resize(
-            (round(rgb.width * factor), round(rgb.height * factor)), Image.Resampling.BICUBIC
-        )
-    return np.array(rgb)
+    pixels = images.read(path).pixels
+    height, width = pixels.shape[:2]
+    if short_side and min(height, width) > short_side:
+        factor = short_side / min(height, width)
+        size = (round(width * factor), round(height * factor))
+        return to_integer(resize(to_float(pixels), size), np.uint8)
+    return pixels if pixels.dtype == np.uint8 else to_integer(to_float(pixels), np.uint8)
 
 
 def to_tensor(pixels: np.ndarray) -> Tensor:
