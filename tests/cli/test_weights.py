@@ -4,7 +4,7 @@ import json
 
 from clipsr_cli import weights
 
-KEYS = {"name", "kind", "scales", "size", "present", "licence", "description"}
+KEYS = {"name", "kind", "scales", "clip", "size", "present", "licence", "description"}
 
 
 def test_json_has_a_row_for_every_entry(run):
