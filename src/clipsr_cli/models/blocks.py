@@ -49,9 +49,9 @@ class GatedBlock(nn.Module):
 class TextNorm(nn.Module):
     """Bring a raw text embedding (B, E) to a range that a small MLP can read.
 
-    ``softmax`` is the paper's form, with a learnable temperature; the softmax of a raw CLIP vector
-    is close to constant across prompts, so ``layernorm`` is the default (figures:
-    benchmarks/RESULTS.md).
+    ``softmax`` is the paper's form, with a learnable temperature; of a raw CLIP vector with a few
+    outlying dimensions it is close to constant across prompts. ``layernorm`` suits any CLIP.
+    Figures for both: benchmarks/RESULTS.md.
     """
 
     def __init__(self, text_dim: int, kind: str) -> None:
