@@ -80,8 +80,8 @@ def to_integer(values: np.ndarray, dtype: DTypeLike) -> np.ndarray:
     peak = np.iinfo(dtype).max
     whole = np.empty(values.shape, dtype)
     # Row by row, or a large picture would stand in memory several times over.
-    for row, into in zip(values, whole, strict=True):
-        into[...] = np.rint(np.clip(row, 0, 1) * peak)
+    for index, row in enumerate(values):
+        whole[index] = np.rint(np.clip(row, 0, 1) * peak)
     return whole
 
 
