@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -34,8 +35,6 @@ BATCH_SIZES = {"cpu": 4, "mps": 8, "cuda": 32}
 class _Canvas:
     """One picture on its way: its tiles, and the enlargement that they add up to."""
 
-    high: np.ndarray
-
     def __init__(self, picture: Picture, text: Tensor, options: UpscaleOptions, scale: int) -> None:
         self.picture = picture
         self.text = text
@@ -50,6 +49,12 @@ class _Canvas:
         self.weights = blend_weights(height, width, self.tiles, scale)
         self.missing = len(self.tiles)
 
+    @cached_property
+    def high(self) -> np.ndarray:
+        """The enlargement so far; not made before a tile comes: pictures that wait stay small."""
+        height, width = self.low.shape[:2]
+        return np.zeros((height * self.scale, width * self.scale, 3), np.float32)
+
     def cut(self, tile: Tile) -> Tensor:
         """A tile of the small picture: (3, h, w)."""
         pixels = self.low[tile.top : tile.bottom, tile.left : tile.right]
@@ -57,10 +62,6 @@ class _Canvas:
 
     def add(self, index: int, enlarged: np.ndarray) -> None:
         """Blend one tile's enlargement (H, W, 3) in."""
-        if not hasattr(self, "high"):
-            # Not before it is needed: pictures that wait their turn stay small.
-            height, width = self.low.shape[:2]
-            self.high = np.zeros((height * self.scale, width * self.scale, 3), np.float32)
         tile, scale = self.tiles[index], self.scale
         rows = slice(tile.top * scale, tile.bottom * scale)
         columns = slice(tile.left * scale, tile.right * scale)
