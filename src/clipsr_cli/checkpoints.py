@@ -1,12 +1,13 @@
 """Generators and CLIPs as safetensors files that say what they hold.
 
 A generator's file carries in its header: the format version, the architecture's name, its config,
-its scale, and the name of the CLIP it was trained with. The frozen CLIP is referred to, never
-copied in.
+its scale, the name of the CLIP it was trained with, and notes on its training (``dataset``,
+``steps``, ``licence``). The frozen CLIP is referred to, never copied in.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -21,6 +22,8 @@ from clipsr_cli.models.clip import Clip
 from clipsr_cli.models.generator import Generator, GeneratorConfig
 
 FORMAT = "1"
+# What a header may say of the training beside what is needed to build the network.
+NOTES = frozenset({"dataset", "steps", "licence"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +33,7 @@ class Header:
     architecture: str
     config: GeneratorConfig
     clip: str
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 def save_generator(
@@ -40,6 +44,7 @@ def save_generator(
     *,
     architecture: str = "clip-sr",
     half: bool = True,
+    notes: Mapping[str, str] | None = None,
 ) -> None:
     """Write a generator's learned tensors, aside first, so that ``path`` is never half a file.
 
@@ -50,7 +55,10 @@ def save_generator(
         path: the safetensors file.
         architecture: a name in ``models.ARCHITECTURES``.
         half: store fp16, half the size; loading brings fp32 back.
+        notes: on its training; names in ``NOTES`` only.
     """
+    notes = dict(notes or {})
+    assert notes.keys() <= NOTES, notes
     tensors = {k: (v.half() if half else v).detach().cpu().contiguous() for k, v in state.items()}
     metadata = {
         "format": FORMAT,
@@ -58,7 +66,7 @@ def save_generator(
         "config": json.dumps(asdict(config), sort_keys=True),
         "scale": str(config.scale),
         "clip": clip,
-    }
+    } | notes
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(path.name + ".tmp")
     save_file(tensors, aside, metadata=metadata)
@@ -84,9 +92,27 @@ def read_header(path: Path) -> Header:
         )
     try:
         config = build(ARCHITECTURES[architecture].config, json.loads(metadata["config"]))
-        return Header(architecture=architecture, config=config, clip=metadata["clip"])
+        notes = {name: metadata[name] for name in sorted(NOTES & metadata.keys())}
+        return Header(architecture=architecture, config=config, clip=metadata["clip"], notes=notes)
     except (KeyError, ValueError, ClipsrError) as error:
         raise WeightsError(f"{path} has a broken header: {error}.") from error
+
+
+def copy_in_half(source: Path, target: Path) -> None:
+    """Copy a generator's file to one of half the size: fp16 tensors, the same header.
+
+    Raises:
+        WeightsError: the source is broken.
+    """
+    header = read_header(source)
+    save_generator(
+        read_tensors(source),
+        header.config,
+        header.clip,
+        target,
+        architecture=header.architecture,
+        notes=header.notes,
+    )
 
 
 def load_generator(path: Path, clip: Clip) -> Generator:

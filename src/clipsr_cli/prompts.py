@@ -61,7 +61,7 @@ class Prompts:
             if name in self.manifest:
                 return Prompt(text=self.manifest[name], source="manifest")
         if self.everywhere is not None:
-            return Prompt(text=_one_line(self.everywhere), source="option")
+            return Prompt(text=one_line(self.everywhere), source="option")
         folder = (
             picture.parent if self.sidecar_folder is None else self.sidecar_folder / relative.parent
         )
@@ -69,7 +69,7 @@ class Prompts:
             sidecar = folder / (picture.stem + extension)
             # Path.is_file would raise where the longer extension makes the name too long.
             if os.path.isfile(sidecar):  # noqa: PTH113
-                return Prompt(text=_one_line(_read_text(sidecar)), source="sidecar")
+                return Prompt(text=one_line(read_text(sidecar)), source="sidecar")
         return Prompt(text="", source="empty")
 
     def unused(self, pictures: Iterable[PurePosixPath]) -> list[str]:
@@ -93,13 +93,13 @@ def read_manifest(path: Path) -> dict[str, str]:
             f"{path} is no prompt file.", hint="Use .csv or .jsonl with file_name and text."
         )
     prompts: dict[str, str] = {}
-    for number, name, text in rows(path, _read_text(path)):
+    for number, name, text in rows(path, read_text(path)):
         if not name:
             raise InputError(f"{path}, line {number}: file_name is empty.")
         key = str(PurePosixPath(name.replace("\\", "/")))
         if key in prompts:
             raise InputError(f"{path}, line {number}: {name!r} comes twice.")
-        prompts[key] = _one_line(text)
+        prompts[key] = one_line(text)
     return prompts
 
 
@@ -109,7 +109,7 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     Raises:
         InputError: the file cannot be read, or a line is no such object.
     """
-    return _json_objects(path, _read_text(path))
+    return _json_objects(path, read_text(path))
 
 
 def sidecar_extensions(names: Sequence[str]) -> tuple[str, ...]:
@@ -177,7 +177,12 @@ def _json_objects(path: Path, content: str) -> Iterator[tuple[int, dict[str, Any
         yield number, row
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """A text file's content, which must be UTF-8, with a byte order mark or without.
+
+    Raises:
+        InputError: it cannot be read or is not UTF-8.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -190,5 +195,6 @@ def _read_text(path: Path) -> str:
     return text
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """The words of a text with single spaces between them."""
     return " ".join(text.split())

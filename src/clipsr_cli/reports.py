@@ -26,6 +26,14 @@ class SheetRow:
     prompt: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Strip:
+    """Pictures of one thing, side by side and none larger than a cell, and a line under them."""
+
+    images: Sequence[Image.Image]
+    label: str
+
+
 def contact_sheet(rows: Sequence[SheetRow], path: Path) -> int:
     """Write a PNG with a row per picture: small (pixels shown as they are), bicubic, result, and
     the prompt.
@@ -38,37 +46,52 @@ def contact_sheet(rows: Sequence[SheetRow], path: Path) -> int:
     Raises:
         ImageError: the sheet cannot be written.
     """
-    cells = []
+    strips = []
     for row in rows[:MAX_ROWS]:
         try:
             # Our own outputs may be larger than any input.
             low = _visible(images.read(row.low))
-            high = _fit(_visible(images.read(row.high, max_pixels=None)), Image.Resampling.LANCZOS)
+            high = _visible(images.read(row.high, max_pixels=None))
         except ClipsrError:
             continue
-        shown = (
-            _fit(low, Image.Resampling.NEAREST),
-            low.resize(high.size, Image.Resampling.BICUBIC),
-            high,
-        )
-        cells.append((row, shown))
-    width = 3 * CELL + 4 * MARGIN
-    heights = [shown[0].height + TITLE + MARGIN for _, shown in cells]
+        strips.append(strip(low, high, label=f"{row.low.name}   {row.prompt}"))
+    draw_sheet(("input", "bicubic", "clipsr"), strips, path)
+    return len(strips)
+
+
+def strip(low: Image.Image, *others: Image.Image, label: str) -> Strip:
+    """A small picture with its pixels to be seen, its bicubic enlargement, and others of it."""
+    shown = [_fit(other, Image.Resampling.LANCZOS) for other in others]
+    bicubic = low.resize(shown[0].size, Image.Resampling.BICUBIC)
+    return Strip(images=(_fit(low, Image.Resampling.NEAREST), bicubic, *shown), label=label)
+
+
+def draw_sheet(titles: Sequence[str], strips: Sequence[Strip], path: Path) -> None:
+    """Write a PNG with a row per strip.
+
+    Args:
+        titles: of the columns, one for each picture of a strip.
+        strips: the rows.
+        path: the PNG.
+
+    Raises:
+        ImageError: the sheet cannot be written.
+    """
+    heights = [max(image.height for image in row.images) + TITLE + MARGIN for row in strips]
+    width = len(titles) * (CELL + MARGIN) + MARGIN
     sheet = Image.new("RGB", (width, TITLE + MARGIN + sum(heights)), "white")
     draw = ImageDraw.Draw(sheet)
-    for column, title in enumerate(("input", "bicubic", "clipsr")):
+    for column, title in enumerate(titles):
         draw.text((MARGIN + column * (CELL + MARGIN), 5), title, fill="black")
     top = TITLE
-    for (row, shown), height in zip(cells, heights, strict=True):
-        for column, image in enumerate(shown):
+    for row, height in zip(strips, heights, strict=True):
+        for column, image in enumerate(row.images):
             sheet.paste(image, (MARGIN + column * (CELL + MARGIN), top))
         # One line, in what the built-in font can draw.
-        label = " ".join(f"{row.low.name}   {row.prompt}".splitlines())
-        label = label.encode("latin-1", "replace").decode("latin-1")
-        draw.text((MARGIN, top + shown[0].height + 3), label, fill="black")
+        label = " ".join(row.label.splitlines()).encode("latin-1", "replace").decode("latin-1")
+        draw.text((MARGIN, top + height - TITLE - MARGIN + 3), label, fill="black")
         top += height
     encoders.write(images.from_pillow(sheet), path, "png")
-    return len(cells)
 
 
 def _visible(picture: Picture) -> Image.Image:

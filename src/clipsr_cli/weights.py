@@ -14,6 +14,8 @@ ASSETS = PACKAGE / "assets"
 DEFAULT_MODEL = "clipsr-mini"
 # Marks a file that comes with the package.
 BUILTIN = "builtin:"
+# Marks a file in a repository of the Hugging Face Hub: hf://owner/repo/file.
+HUB = "hf://"
 
 Kind = Literal["generator", "clip"]
 
@@ -26,8 +28,8 @@ class Entry:
         kind: ``generator`` or ``clip``.
         description: one line for people.
         licence: SPDX name, or words.
-        files: file by scale (``x4``) for a generator, ``all`` for a CLIP; ``builtin:`` is in the
-            package.
+        files: one for each scale for a generator, one for a CLIP; ``builtin:`` is in the package,
+            ``hf://owner/repo/file`` on the Hugging Face Hub.
         clip: for a generator, the CLIP it was trained with.
         architecture: for a CLIP, an open_clip name or a ``builtin:`` JSON file.
     """
@@ -50,7 +52,7 @@ class Entry:
 
     def paths(self) -> list[Path]:
         """Where its files are to be, present or not."""
-        return [ASSETS / file.removeprefix(BUILTIN) for file in self.files]
+        return [_place(file) for file in self.files]
 
     def file(self, scale: int | None) -> str:
         """The file for a scale; the only one for a CLIP."""
@@ -132,10 +134,33 @@ def locate(file: str) -> Path:
     Raises:
         WeightsError: it is not there.
     """
-    path = ASSETS / file.removeprefix(BUILTIN)
-    if not path.is_file():
+    path = _place(file)
+    if path.is_file():
+        return path
+    if file.startswith(HUB):
+        repository, name = _hub_parts(file)
         raise WeightsError(
-            f"The weights {path.name} are missing from the installation.",
-            hint="Install again: pip install --force-reinstall clipsr-cli",
+            f"The weights {file} are not on this machine.",
+            hint=f"Fetch them: hf download {repository} {name}",
         )
-    return path
+    raise WeightsError(
+        f"The weights {path.name} are missing from the installation.",
+        hint="Install again: pip install --force-reinstall clipsr-cli",
+    )
+
+
+def _place(file: str) -> Path:
+    """Where a registry's file is, or is to be."""
+    if not file.startswith(HUB):
+        return ASSETS / file.removeprefix(BUILTIN)
+    from huggingface_hub import constants, try_to_load_from_cache  # noqa: PLC0415 - slow to load
+
+    repository, name = _hub_parts(file)
+    cached = try_to_load_from_cache(repository, name)
+    return Path(cached) if isinstance(cached, str) else Path(constants.HF_HUB_CACHE) / name
+
+
+def _hub_parts(file: str) -> tuple[str, str]:
+    """``hf://owner/repo/file`` -> ``owner/repo``, ``file``."""
+    owner, repository, name = file.removeprefix(HUB).split("/", 2)
+    return f"{owner}/{repository}", name

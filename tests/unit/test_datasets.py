@@ -1,84 +1,183 @@
-"""A folder with metadata.jsonl becomes samples whose split never moves."""
+"""What all datasets share: their names, their errors, and splits that never move."""
 
-import json
+import pickle
+from pathlib import Path
 
 import pytest
 
-from clipsr_cli.datasets import folder
-from clipsr_cli.errors import InputError
+from clipsr_cli import datasets
+from clipsr_cli.datasets import DATASETS, Options
+from clipsr_cli.datasets.files import captions, inside, read_json, read_names
+from clipsr_cli.datasets.splits import by_hash, by_lists
+from clipsr_cli.errors import InputError, UnknownNameError
+
+NAMES = ["folder", "cub", "celeba", "coco", "ref-ytvos", "ref-sailvos"]
 
 
-def write(root, rows):
-    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
-    (root / "metadata.jsonl").write_text("\n".join(lines))
+class Runs:
+    """Pickles to a call of ``Path.touch``, as an attacker's file would to something worse."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return Path.touch, (self.target,)
 
 
-def test_samples_carry_their_captions(tmp_path, photo):
-    for name in ("a.png", "b.png", "c.png"):
-        photo(tmp_path / name)
-    write(
-        tmp_path,
-        [
-            {"file_name": "a.png", "text": ["one", "two"]},
-            {"file_name": "b.png", "text": "three"},
-            {"file_name": "c.png"},
-        ],
-    )
-
-    assert [s.captions for s in folder(tmp_path)] == [("one", "two"), ("three",), ()]
+def test_the_datasets_are_known_by_name():
+    assert list(DATASETS) == NAMES
 
 
-def test_a_pictures_split_does_not_depend_on_the_others(tmp_path, photo):
-    names = [f"{i}.png" for i in range(60)]
-    for name in names:
-        photo(tmp_path / name, width=2, height=2)
-    write(tmp_path, [{"file_name": name} for name in names])
-    all_of_them = {s.path.name: s.split for s in folder(tmp_path, held_back=0.3)}
-    write(tmp_path, [{"file_name": name} for name in names[::3]])
+def test_an_unknown_name_is_refused_with_the_nearest(tmp_path):
+    with pytest.raises(UnknownNameError, match="cbu") as refused:
+        datasets.read("cbu", tmp_path)
 
-    some = {s.path.name: s.split for s in folder(tmp_path, held_back=0.3)}
+    assert "cub" in refused.value.hint
 
-    assert some == {name: all_of_them[name] for name in names[::3]}
-    assert 5 < list(all_of_them.values()).count("val") < 35
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("place", ["nowhere", "a-file", "empty", "n" * 300, "a\0b"])
+def test_what_is_not_there_is_refused_and_checked_without_a_crash(tmp_path, name, place):
+    (tmp_path / "a-file").touch()
+    (tmp_path / "empty").mkdir()
+    root = tmp_path / place
+
+    with pytest.raises(InputError) as refused:
+        datasets.read(name, root)
+    parts = DATASETS[name].check(root, Options())
+
+    assert place in str(refused.value) or place == "a\0b"
+    assert refused.value.hint
+    assert any(part.needed and not part.ok for part in parts)
+    assert all(bool(part.advice) != part.ok for part in parts)
+
+
+def test_an_error_says_how_to_see_what_is_missing(tmp_path):
+    with pytest.raises(InputError) as refused:
+        datasets.read("cub", tmp_path)
+
+    assert f"clipsr data check cub --data-root {tmp_path}" in refused.value.hint
+
+
+@pytest.mark.parametrize("name", ["folder", "cub", "celeba", "coco"])
+def test_a_group_of_a_dataset_without_groups_is_refused(tmp_path, name):
+    for act in (DATASETS[name].read, DATASETS[name].check, DATASETS[name].prepare):
+        with pytest.raises(InputError, match=f"{name} has no groups"):
+            act(tmp_path, Options(group=1))
+
+
+@pytest.mark.parametrize("share", [-0.1, 1, 7, float("nan")])
+def test_an_impossible_share_is_refused(share):
+    with pytest.raises(InputError, match="held_back"):
+        Options(held_back=share)
+
+
+def test_the_split_by_hash_is_the_same_in_every_version():
+    splits = by_hash([f"{index}.png" for index in range(30)], 0.1)
+
+    held_back = [name for name, split in splits.items() if split == "test"]
+    assert held_back == ["0.png", "6.png", "8.png"]
+
+
+def test_a_name_that_is_not_utf_8_has_a_split_too():
+    assert by_hash(["\udcff.png"], 0.5) == {"\udcff.png": "test"}
+
+
+def test_lists_name_pictures_with_extension_or_without():
+    lists = {"train": ["a/one", "two.v2"], "test": ["three.png"]}
+
+    splits = by_lists(lists, ["a/one.jpg", "two.v2.jpg", "three.png", "four.jpg"], Path("lists"))
+
+    assert splits == {"a/one.jpg": "train", "two.v2.jpg": "train", "three.png": "test"}
 
 
 @pytest.mark.parametrize(
-    ("rows", "named"),
-    [
-        (["{"], "line 1"),
-        ([{"text": "no name"}], "line 1"),
-        ([{"file_name": "gone.png"}], r"gone\.png"),
-        (["", {"file_name": 5}], "line 2"),
-        ([{"file_name": "a.png", "text": None}], "line 1"),
-        ([{"file_name": "a.png", "text": [1]}], "line 1"),
-    ],
+    ("lists", "named"),
+    [({"train": ["a"], "test": ["a.jpg"]}, "both in train and in test"), ({"test": ["b"]}, "'b'")],
 )
-def test_broken_metadata_are_refused_with_the_line(tmp_path, photo, rows, named):
-    photo(tmp_path / "a.png")
-    write(tmp_path, rows)
+def test_lists_that_overlap_or_name_strangers_are_refused(lists, named):
     with pytest.raises(InputError, match=named):
-        folder(tmp_path)
+        by_lists(lists, ["a.jpg"], Path("lists"))
 
 
-def test_marks_blank_lines_and_line_separators_are_no_trouble(tmp_path, photo):
-    photo(tmp_path / "a.png")
-    text = json.dumps({"file_name": "a.png", "text": "one\u2028two"}, ensure_ascii=False)
-    (tmp_path / "metadata.jsonl").write_text(f"\ufeff\n{text}\n\n", encoding="utf-8")
+def test_a_pickle_of_python_2_is_read(tmp_path):
+    path = tmp_path / "filenames.pickle"
+    path.write_bytes(b"(lp0\nS'001.A/a_1'\np1\naV002.B/b_2\np2\na.")
 
-    (sample,) = folder(tmp_path)
-
-    assert sample.captions == ("one\u2028two",)
+    assert read_names(path) == ["001.A/a_1", "002.B/b_2"]
 
 
-@pytest.mark.parametrize("count", [1, 2, 7])
-def test_a_small_folder_holds_a_picture_back_too(tmp_path, photo, count):
-    for index in range(count):
-        photo(tmp_path / f"{index}.png", width=2, height=2)
-    write(tmp_path, [{"file_name": f"{index}.png"} for index in range(count)])
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_malicious_pickle_is_refused_and_not_run(tmp_path, protocol):
+    path, target = tmp_path / "filenames.pickle", tmp_path / "ran"
+    path.write_bytes(pickle.dumps(["a", Runs(target)], protocol=protocol))
 
-    assert "val" in {sample.split for sample in folder(tmp_path)}
+    with pytest.raises(InputError, match=r"filenames\.pickle"):
+        read_names(path)
+
+    assert not target.exists()
 
 
-def test_missing_metadata_are_named(tmp_path):
-    with pytest.raises(InputError, match=r"metadata\.jsonl"):
-        folder(tmp_path)
+def test_a_shell_command_in_a_pickle_is_refused_and_not_run(tmp_path):
+    path, target = tmp_path / "filenames.pickle", tmp_path / "ran"
+    path.write_bytes(b"cos\nsystem\n(S'touch " + bytes(target) + b"'\ntR.")
+
+    with pytest.raises(InputError, match=r"os\.system|posix\.system"):
+        read_names(path)
+
+    assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no pickle",
+        pickle.dumps({"a": 1}),
+        pickle.dumps(["a", 1]),
+        pickle.dumps(("a",)),
+        b"\x80\x04r\xff\xff\xff\xff.",
+        b"(" * 100_000 + b".",
+    ],
+    ids=["empty", "text", "dict", "number", "tuple", "memo", "marks"],
+)
+def test_a_pickle_of_anything_else_is_refused(tmp_path, content):
+    path = tmp_path / "filenames.pickle"
+    path.write_bytes(content)
+
+    with pytest.raises(InputError, match=r"filenames\.pickle"):
+        read_names(path)
+
+
+@pytest.mark.parametrize("name", ["../a", "a/../../b", "/etc/passwd", "", ".", "a\0b", "a/.."])
+def test_a_name_never_leads_out_of_its_folder(tmp_path, name):
+    with pytest.raises(InputError, match="list, line 3"):
+        inside(tmp_path, name, "list, line 3")
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ('{"a":\n 1,}', "line 2"),
+        ("[" * 100_000, "not JSON"),
+        ('{"a": ' + "9" * 5000 + "}", "not JSON"),
+        ("[1]", "an object"),
+        ("null", "an object"),
+        ("", "line 1"),
+        ('{"a": "\0"}', "UTF-8"),
+    ],
+    ids=["comma", "deep", "digits", "list", "null", "empty", "nul"],
+)
+def test_absurd_json_is_refused(tmp_path, content, named):
+    path = tmp_path / "a.json"
+    path.write_text(content)
+
+    with pytest.raises(InputError, match=named):
+        read_json(path)
+
+
+def test_captions_are_lines_of_words(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes("\ufeffa red\tbird \r\n\n  \n\ufffd\na\ufffd\ufffdblue  bird".encode())
+
+    assert captions(path) == ("a red bird", "a blue bird")

@@ -17,7 +17,14 @@ def test_the_two_commands_come_first():
 
 
 def test_every_command_and_exit_code_is_in_the_readme():
-    for command in ("clipsr upscale", "clipsr env", "clipsr weights list"):
+    for command in (
+        "clipsr upscale",
+        "clipsr train",
+        "clipsr data check",
+        "clipsr data prepare",
+        "clipsr env",
+        "clipsr weights list",
+    ):
         assert command in README
 
     def family(kind):
@@ -34,11 +41,18 @@ def test_every_option_the_readme_names_exists():
 
     from clipsr_cli.cli import app
 
-    upscale = typer.main.get_command(app).commands["upscale"]
-    known = {name for parameter in upscale.params for name in parameter.opts}
-    section = README.partition("## Enlarging")[2].partition("## From Python")[0]
-
-    assert set(re.findall(r"(?<!\w)--[a-z][a-z-]+", section)) - known == {"--help"}
+    commands = typer.main.get_command(app).commands
+    commands |= commands["data"].commands
+    for start, end, names, others in (
+        ("## Enlarging", "## From Python", ["upscale"], {"--help"}),
+        ("## Training", "## Datasets", ["train"], {"--nproc-per-node"}),
+        ("## Datasets", "## How", ["train", "check", "prepare"], set()),
+    ):
+        known = {opt for name in names for param in commands[name].params for opt in param.opts}
+        section = README.partition(start)[2].partition(end)[0]
+        named = set(re.findall(r"(?<!\w)--[a-z][a-z-]+", section))
+        assert named
+        assert named - known == others
 
 
 def test_files_and_modules_the_readme_names_exist():

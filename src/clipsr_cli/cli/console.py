@@ -80,7 +80,7 @@ def progress(total: int, *, show: bool) -> Iterator["Bar"]:
         TextColumn("left"),
     )
     with Progress(*columns, console=console, transient=True) as bars:
-        yield Bar(bars, bars.add_task("Enlarging", total=total))
+        yield Bar(bars, bars.add_task("Starting", total=total))
 
 
 class Bar:
@@ -89,6 +89,16 @@ class Bar:
     def __init__(self, bars: Progress | None, task: Any) -> None:
         self.bars = bars
         self.task = task
+
+    @property
+    def shown(self) -> bool:
+        """Whether there is a terminal that shows it."""
+        return self.bars is not None
+
+    def move(self, done: int, description: str) -> None:
+        """So many done by now."""
+        if self.bars is not None:
+            self.bars.update(self.task, completed=done, description=description)
 
     def advance(self, description: str) -> None:
         """One more done."""

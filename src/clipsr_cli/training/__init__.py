@@ -1,201 +1,220 @@
 """Train a generator: the recipe, read top to bottom."""
 
+import shutil
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from clipsr_cli.checkpoints import load_learned, read_tensors, save_generator
+from clipsr_cli.checkpoints import load_learned, read_tensors
 from clipsr_cli.errors import InputError
-from clipsr_cli.metrics import psnr
 from clipsr_cli.models.clip import Clip
-from clipsr_cli.models.generator import Generator, enlarge
-from clipsr_cli.models.lpips import Lpips
-from clipsr_cli.runtime import pick_device
+from clipsr_cli.models.discriminator import Discriminator
+from clipsr_cli.models.generator import Generator
+from clipsr_cli.runtime import PRECISIONS, mixed_precision, pick_device, pick_precision
+from clipsr_cli.training import run
 from clipsr_cli.training.config import TrainConfig
-from clipsr_cli.training.data import Batch, Pictures, training_batch, validation_batches
+from clipsr_cli.training.data import Batch, Cutter, Cutting, Pictures
 from clipsr_cli.training.losses import ReconstructionLoss
+from clipsr_cli.training.parallel import own_device, processes
+from clipsr_cli.training.progress import Progress
 from clipsr_cli.training.steps import (
-    MovingAverage,
-    generator_step,
+    DeviceBatch,
+    Learner,
+    Networks,
     learning_rate_factor,
-    parameter_groups,
+    training_step,
 )
-
-STATE = "state.pt"
-GENERATOR = "generator.safetensors"
+from clipsr_cli.training.validation import held_back_pairs, validate
 
 
-def train(config: TrainConfig, clip: Clip, output: Path) -> Iterator[dict[str, float]]:
+def train(
+    config: TrainConfig, clip: Clip, output: Path, *, resume: bool = False
+) -> Iterator[dict[str, float]]:
     """Train until ``config.steps``, yielding {name: value} for every step and every evaluation.
 
-    Every ``evaluate_every`` steps and at the end the moving average is scored on held-back
-    pictures and written to ``output/generator.safetensors``, and all that a resumed run needs to
-    ``output/state.pt``. A run that finds its state there goes on from it, and ends with the
-    weights of an uninterrupted one.
+    The run's folder is described in ``training.run``. A resumed run goes on from the newest
+    checkpoint; on the CPU it ends with the weights of an uninterrupted one, as every random choice
+    follows from the seed and the step's number. Under ``torchrun`` every process runs this, and
+    the first one writes and yields.
 
     Args:
         config: the settings.
         clip: the frozen CLIP named in them.
-        output: the folder for the weights and the state.
+        output: the run's folder.
+        resume: go on from the newest checkpoint there, or begin where there is none.
 
     Raises:
-        InputError: the folder holds the state of a run with other settings.
+        InputError: the folder holds a run already and ``resume`` is not given, or one of other
+            settings; a dataset is not complete.
+        DeviceError: the device is not there.
+        WeightsError: weights to start from, or of the perceptual loss, are not there.
+        ClipsrError: too many steps in a row were not finite.
     """
-    device = pick_device(config.device)
-    torch.manual_seed(config.seed)
-    generator = Generator(config.generator, clip)
-    if config.start is not None and not (output / STATE).is_file():
-        load_learned(generator, read_tensors(config.start), config.start)
-    generator = generator.to(device).to(memory_format=torch.channels_last).train()
-    learned = [p for p in generator.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(
-        parameter_groups(learned, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.99)
-    )
-    average = MovingAverage(generator.learned_state(), config.ema)
-    first = _resume(output / STATE, config, generator, optimiser, average)
+    device = pick_device(own_device(config.device))
+    precision = training_precision(config.precision, device)
+    with processes(device) as party:
+        newest = _newest(output, resume=resume)
+        torch.manual_seed(config.seed)
+        generator = Generator(config.generator, clip)
+        if config.start is not None and newest is None:
+            load_learned(generator, read_tensors(config.start), config.start)
+        # Drawn on the CPU, so that every device starts with the same weights.
+        judge = Discriminator(config.discriminator, clip) if config.adversarial else None
+        generator = generator.to(device).to(memory_format=torch.channels_last).train()
+        judge = judge and judge.to(device).to(memory_format=torch.channels_last)
 
-    loss = ReconstructionLoss(config).to(device)
-    pictures = Pictures(config.sources, "train", short_side=config.short_side)
-    held_back = validation_batches(
-        Pictures(config.sources, "val", short_side=config.short_side),
-        count=config.evaluate_count,
-        side=max(config.crops),
-        scale=config.generator.scale,
-        batch_size=config.batch_size,
-    )
-
-    def cut(step: int) -> Batch:
-        return training_batch(
-            pictures,
-            step,
-            seed=config.seed,
-            scale=config.generator.scale,
-            crops=config.crops,
-            batch_size=config.batch_size,
-            min_zoom=config.min_zoom,
-            text_dropout=config.text_dropout,
-        )
-
-    with ThreadPoolExecutor(1) as ahead:
-        upcoming = ahead.submit(cut, first)
-        for step in range(first, config.steps):
-            batch = upcoming.result()
-            upcoming = ahead.submit(cut, step + 1)
-            factor = learning_rate_factor(step, warmup=config.warmup, steps=config.steps)
-            for group in optimiser.param_groups:
-                group["lr"] = config.learning_rate * factor
-            values = generator_step(
-                generator,
-                optimiser,
-                loss,
-                _to_device(batch, clip, device),
-                step=step,
+        def learner(network: torch.nn.Module, rate: float, betas: tuple[float, float]) -> Learner:
+            return Learner(
+                [parameter for parameter in network.parameters() if parameter.requires_grad],
+                learning_rate=rate,
+                betas=betas,
+                weight_decay=config.weight_decay,
                 clip_gradient=config.clip_gradient,
+                scaler=torch.amp.GradScaler(device.type, enabled=precision == "fp16"),
+                processes=party,
             )
-            average.update(generator.learned_state(), step)
-            done = step + 1
-            if done % config.evaluate_every == 0 or done == config.steps:
-                values |= _evaluate(generator, average, loss.lpips, held_back, clip, device)
-                _save(output, config, generator, optimiser, average, done)
-            yield {"step": done, **values}
+
+        networks = Networks(
+            generate=torch.compile(generator) if config.compile else generator,
+            clip=clip,
+            reconstruction=ReconstructionLoss(config.losses).to(device),
+            generating=learner(generator, config.learning_rate, config.betas),
+            judge=judge,
+            judging=None
+            if judge is None
+            else learner(judge, config.discriminator_learning_rate, config.discriminator_betas),
+            losses=config.losses,
+            autocast=partial(mixed_precision, device, precision),
+        )
+        progress = Progress(config, party, networks, generator)
+        if newest is not None:
+            progress.load(newest)
+        yield from _steps(config, output, progress, device)
 
 
-def _to_device(batch: Batch, clip: Clip, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def training_precision(name: str, device: torch.device) -> str:
+    """The precision a name stands for in training: ``fp32``, ``fp16`` or ``bf16``.
+
+    ``auto`` is bf16 on a GPU that computes in it, whose range needs no scaler; else fp16 on CUDA
+    and fp32 elsewhere.
+
+    Raises:
+        InputError: the device cannot do it.
+    """
+    assert name == "auto" or name in PRECISIONS
+    if name == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported(False):
+        return "bf16"
+    return pick_precision(name, device)
+
+
+def _newest(output: Path, *, resume: bool) -> run.Checkpoint | None:
+    """The checkpoint to go on from.
+
+    Raises:
+        InputError: there is a run, and it is not to be resumed.
+    """
+    there = run.checkpoints(output)
+    if there and not resume:
+        raise InputError(
+            f"{output} holds a run of {there[-1].step} steps already.",
+            hint="Go on with it by --resume, or choose another --output.",
+        )
+    return there[-1] if there else None
+
+
+def _steps(
+    config: TrainConfig, output: Path, progress: Progress, device: torch.device
+) -> Iterator[dict[str, float]]:
+    """The steps that are left, with all that is written on the way."""
+    party, networks = progress.party, progress.networks
+    pictures = Pictures(
+        config.sources, "train", short_side=config.short_side, memory=config.run.memory_gb * 1e9
+    )
+    cutting = Cutting(
+        seed=config.seed,
+        scale=config.generator.scale,
+        crops=config.crops,
+        batch_size=config.batch_size,
+        min_zoom=config.min_zoom,
+        text_dropout=config.text_dropout,
+        degradation=config.degradation,
+        rank=party.rank,
+        count=party.count,
+    )
+    with ExitStack() as closing:
+        log = None
+        if party.first:
+            output.mkdir(parents=True, exist_ok=True)
+            for left in (output / run.CHECKPOINTS).glob("*.tmp"):
+                shutil.rmtree(left)
+            held_back = held_back_pairs(config)
+            (output / run.CONFIG).write_text(run.as_toml(config), encoding="utf-8")
+            log = run.Log(output, progress.step)
+            closing.callback(log.close)
+        threads = ThreadPoolExecutor(config.run.workers)
+        closing.callback(threads.shutdown, cancel_futures=True)
+        cutter = Cutter(pictures, cutting, threads)
+        for step in range(progress.step, config.steps):
+            started = time.perf_counter()
+            batch = _to_device(cutter.batch(step), networks.clip, device)
+            factor = learning_rate_factor(
+                step, warmup=config.warmup, steps=config.steps, schedule=config.schedule
+            )
+            row = training_step(networks, batch, step=step, factor=factor)
+            progress.average.update(progress.generator.learned_state(), step)
+            progress.step = done = step + 1
+            progress.count_skipped(bool(row["skipped"]))
+            seconds = time.perf_counter() - started
+            row |= {
+                "learning_rate": config.learning_rate * factor,
+                "images_per_second": config.batch_size * party.count / seconds,
+            }
+            scored = done % config.run.evaluate_every == 0 or done == config.steps
+            if log is not None:
+                if scored:
+                    with progress.averaged() as generator:
+                        found = validate(
+                            generator,
+                            held_back,
+                            rows=config.run.sheet_rows,
+                            device=device,
+                            autocast=networks.autocast,
+                        )
+                    row |= found.row()
+                    progress.compare(found.scores["lpips"])
+                    if found.shown:
+                        found.sheet(output / run.SAMPLES / f"{done:08d}.png")
+                        log.show("result", found.results, done)
+                # Before the checkpoint: a run resumed from it does not come by here again.
+                if scored or done % config.run.log_every == 0:
+                    log.write({"step": done, **row})
+                if scored or done % config.run.save_every == 0:
+                    progress.save(output)
+                yield {"step": done, **row}
+            if scored:
+                party.wait()
+
+
+def _to_device(batch: Batch, clip: Clip, device: torch.device) -> DeviceBatch:
     def move(images: Tensor) -> Tensor:
-        return images.to(device, memory_format=torch.channels_last)
+        if device.type == "cuda":
+            images = images.pin_memory()
+        return images.to(device, memory_format=torch.channels_last, non_blocking=True)
 
     with torch.no_grad():
-        return move(batch.high), move(batch.low), clip.text(batch.prompts)
-
-
-@torch.no_grad()
-def _evaluate(
-    generator: Generator,
-    average: MovingAverage,
-    lpips: Lpips,
-    held_back: list[Batch],
-    clip: Clip,
-    device: torch.device,
-) -> dict[str, float]:
-    """PSNR and LPIPS of the moving average and of bicubic enlargement, as means over the
-    pictures.
-    """
-    own = {name: tensor.clone() for name, tensor in generator.learned_state().items()}
-    for name, tensor in generator.learned_state().items():
-        tensor.copy_(average.state[name])
-    generator.eval()
-    scores: dict[str, list[Tensor]] = {}
-    for batch in held_back:
-        high, low, text = _to_device(batch, clip, device)
-        for kind, result in (
-            ("val", generator(low, text)),
-            ("bicubic", enlarge(low, generator.config.scale)),
-        ):
-            result = result.clamp(0, 1)
-            scores.setdefault(f"{kind}_psnr", []).append(psnr(result, high))
-            scores.setdefault(f"{kind}_lpips", []).append(lpips(result, high))
-    for name, tensor in generator.learned_state().items():
-        tensor.copy_(own[name])
-    generator.train()
-    return {name: torch.cat(values).mean().item() for name, values in scores.items()}
-
-
-def _save(
-    output: Path,
-    config: TrainConfig,
-    generator: Generator,
-    optimiser: torch.optim.Optimizer,
-    average: MovingAverage,
-    step: int,
-) -> None:
-    output.mkdir(parents=True, exist_ok=True)
-    save_generator(average.state, config.generator, config.clip, output / GENERATOR, half=False)
-    aside = output / (STATE + ".tmp")
-    torch.save(
-        {
-            "step": step,
-            "config": _recipe(config),
-            "generator": generator.learned_state(),
-            "optimiser": optimiser.state_dict(),
-            "average": average.state,
-        },
-        aside,
+        # The same words often come several times; they are read once.
+        words = list(dict.fromkeys([*batch.prompts, *batch.wrong]))
+        known = dict(zip(words, clip.text(words), strict=True))
+    return DeviceBatch(
+        high=move(batch.high),
+        low=move(batch.low),
+        text=torch.stack([known[prompt] for prompt in batch.prompts]),
+        wrong=torch.stack([known[prompt] for prompt in batch.wrong]),
+        has_wrong=torch.tensor([bool(prompt) for prompt in batch.wrong], device=device),
     )
-    aside.replace(output / STATE)
-
-
-def _recipe(config: TrainConfig) -> dict[str, str]:
-    """The settings that decide the weights, as text, to be compared when a run is resumed."""
-    return {name: repr(value) for name, value in asdict(config).items() if name != "device"}
-
-
-def _resume(
-    path: Path,
-    config: TrainConfig,
-    generator: Generator,
-    optimiser: torch.optim.Optimizer,
-    average: MovingAverage,
-) -> int:
-    """Load a saved state where there is one. Returns the number of steps already done.
-
-    Raises:
-        InputError: it was saved with other settings.
-    """
-    if not path.is_file():
-        return 0
-    state = torch.load(path, weights_only=True, map_location="cpu")
-    for name, value in _recipe(config).items():
-        if state["config"].get(name) != value:
-            raise InputError(
-                f"{path} was made with {name} = {state['config'].get(name)}, not {value}.",
-                hint="Choose another output folder, or the settings it was made with.",
-            )
-    load_learned(generator, state["generator"], path)
-    optimiser.load_state_dict(state["optimiser"])
-    for name, tensor in state["average"].items():
-        average.state[name].copy_(tensor)
-    return int(state["step"])

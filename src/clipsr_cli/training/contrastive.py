@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clipsr_cli.evaluation import to_tensor
 from clipsr_cli.models.clip import Clip
 from clipsr_cli.training.config import ClipTrainConfig
-from clipsr_cli.training.data import Pictures, random_crop, to_tensor
+from clipsr_cli.training.data import Pictures, random_crop
 from clipsr_cli.training.steps import learning_rate_factor, parameter_groups
 
 
@@ -35,7 +36,7 @@ def train_clip(config: ClipTrainConfig, output: Path) -> Iterator[dict[str, floa
     torch.manual_seed(config.seed)
     clip = Clip.create(config.architecture, patch_dropout=config.patch_dropout)
     model = clip.model.requires_grad_(True)
-    held_back = Pictures(config.sources, "val", captioned=True)
+    held_back = Pictures(config.sources, "test", captioned=True)
     pictures = Pictures(
         config.sources, "train", short_side=clip.image_size * 9 // 8, captioned=True
     )
@@ -58,9 +59,9 @@ def train_clip(config: ClipTrainConfig, output: Path) -> Iterator[dict[str, floa
         images, captions = [], []
         for _ in range(config.batch_size):
             index = pictures.draw(rng)
-            zoom = rng.uniform(0.6, 1.0)
-            side = max(16, round(min(pictures.pixels[index].shape[:2]) * zoom))
-            crop = random_crop(pictures.pixels[index], side, rng, min_zoom=1.0)[None]
+            pixels = pictures.pixels(index)
+            side = max(16, round(min(pixels.shape[:2]) * rng.uniform(0.6, 1.0)))
+            crop = random_crop(pixels, side, rng, min_zoom=1.0)[None]
             size = (clip.image_size, clip.image_size)
             images.append(F.interpolate(crop, size, mode="bilinear", antialias=True)[0])
             choices = pictures.samples[index].captions
@@ -108,8 +109,8 @@ def retrieval(clip: Clip, pictures: Pictures) -> dict[str, float]:
     captions = sorted({sample.captions[0] for sample in pictures.samples})
     texts = F.normalize(clip.text(captions), dim=1)
     found = []
-    for pixels, sample in zip(pictures.pixels, pictures.samples, strict=True):
-        image = F.normalize(clip.image(to_tensor(pixels)[None]), dim=1)
+    for index, sample in enumerate(pictures.samples):
+        image = F.normalize(clip.image(to_tensor(pictures.pixels(index))[None]), dim=1)
         order = (image @ texts.T)[0].argsort(descending=True)
         found.append(int((order == captions.index(sample.captions[0])).nonzero()))
     ranks = np.array(found)

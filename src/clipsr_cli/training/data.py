@@ -1,43 +1,46 @@
-"""Datasets in memory, and the batches cut from them: step N's batch depends on the seed and N
-alone.
-"""
+"""Pictures, and the batches cut from them: step N's batch depends on the seed and N alone."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from itertools import accumulate
-from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
-from clipsr_cli import images
-from clipsr_cli.datasets import DATASETS, Sample
-from clipsr_cli.degradation import shrink
-from clipsr_cli.errors import InputError, UnknownNameError
-from clipsr_cli.pictures import resize, to_float, to_integer
+from clipsr_cli import datasets
+from clipsr_cli.datasets import Sample
+from clipsr_cli.degradation import DegradationConfig, degrade
+from clipsr_cli.errors import InputError
+from clipsr_cli.evaluation import read_high, to_tensor
 from clipsr_cli.training.config import Source
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Large pictures (B, 3, H, W), their small versions (B, 3, H/s, W/s), and a prompt for each."""
+    """Large pictures (B, 3, H, W), their small versions (B, 3, H/s, W/s), and words for each.
+
+    ``wrong`` is another picture's caption, never equal to the picture's own; empty where there is
+    none.
+    """
 
     high: Tensor
     low: Tensor
     prompts: list[str]
+    wrong: list[str]
 
 
 class Pictures:
-    """The decoded pictures of some sources, drawn by the sources' weights.
+    """The pictures of some sources, drawn by the sources' weights, and decoded as they are needed.
 
     Args:
         sources: where the pictures come from.
-        split: ``train`` or ``val``.
-        short_side: reduce pictures to this short side, to save memory.
+        split: ``train`` or ``test``.
+        short_side: reduce pictures to this short side.
         captioned: leave out pictures without a caption.
+        memory: how many bytes of decoded pictures are kept; others are decoded at every draw.
     """
 
     def __init__(
@@ -47,29 +50,45 @@ class Pictures:
         *,
         short_side: int | None = None,
         captioned: bool = False,
+        memory: float = 8e9,
     ) -> None:
         self.samples: list[Sample] = []
         weights: list[float] = []
         for source in sources:
-            if source.dataset not in DATASETS:
-                raise UnknownNameError("dataset", source.dataset, DATASETS)
             chosen = [
                 sample
-                for sample in DATASETS[source.dataset](source.root, source.held_back)
-                if sample.split == split
-                and sample.path.name not in source.exclude
-                and (sample.captions or not captioned)
+                for sample in read_source(source)
+                if sample.split == split and (sample.captions or not captioned)
             ]
             self.samples += chosen
             weights += [source.weight / max(1, len(chosen))] * len(chosen)
         if not self.samples:
-            raise InputError(f"The sources hold no picture of split {split!r}.")
+            raise InputError(
+                f"The sources hold no picture of split {split!r}.",
+                hint="See: clipsr data check NAME --data-root DIR",
+            )
+        self.short_side = short_side
         self._cumulative = np.array(list(accumulate(weights)))
-        with ThreadPoolExecutor() as threads:
-            self.pixels = list(threads.map(lambda s: read_rgb(s.path, short_side), self.samples))
+        self._kept: dict[int, np.ndarray] = {}
+        self._room = memory
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def pixels(self, index: int) -> np.ndarray:
+        """One picture, (H, W, 3) uint8. May be called from several threads.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        kept = self._kept.get(index)
+        if kept is not None:
+            return kept
+        pixels = read_high(self.samples[index], self.short_side)
+        if pixels.nbytes <= self._room and index not in self._kept:
+            self._room -= pixels.nbytes
+            self._kept[index] = pixels
+        return pixels
 
     def draw(self, rng: np.random.Generator) -> int:
         """Index of one picture, by the sources' weights."""
@@ -77,45 +96,115 @@ class Pictures:
         return min(int(np.searchsorted(self._cumulative, place, side="right")), len(self) - 1)
 
 
-def read_rgb(path: Path, short_side: int | None = None) -> np.ndarray:
-    """Decode a picture to (H, W, 3) uint8 RGB, reduced to a short side where one is given."""
-    pixels = images.read(path).pixels
-    height, width = pixels.shape[:2]
-    if short_side and min(height, width) > short_side:
-        factor = short_side / min(height, width)
-        size = (round(width * factor), round(height * factor))
-        return to_integer(resize(to_float(pixels), size), np.uint8)
-    return pixels if pixels.dtype == np.uint8 else to_integer(to_float(pixels), np.uint8)
+def read_source(source: Source) -> list[Sample]:
+    """A source's samples, without those it excludes.
+
+    Raises:
+        InputError: no such dataset, or it is not complete.
+    """
+    options = datasets.Options(held_back=source.held_back, group=source.group)
+    samples = datasets.read(source.dataset, source.root, options)
+    return [sample for sample in samples if sample.path.name not in source.exclude]
 
 
-def to_tensor(pixels: np.ndarray) -> Tensor:
-    """(H, W, 3) uint8 -> (3, H, W) float in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).float().div(255)
+@dataclass(frozen=True, kw_only=True)
+class Cutting:
+    """How batches are cut.
+
+    Attributes:
+        seed: of every random choice.
+        scale: how much smaller the small pictures are.
+        crops: sides of the large ones, drawn batch by batch.
+        batch_size: pictures in this process's part of a batch.
+        min_zoom: smallest reduction of a large picture before it is cropped.
+        text_dropout: share of the pictures whose prompt is left empty.
+        degradation: what happens to a picture on its way to the small one.
+        rank, count: which of how many parts of the batch are this process's.
+    """
+
+    seed: int
+    scale: int
+    crops: tuple[int, ...]
+    batch_size: int
+    min_zoom: float
+    text_dropout: float
+    degradation: DegradationConfig
+    rank: int = 0
+    count: int = 1
 
 
-def training_batch(
-    pictures: Pictures,
-    step: int,
-    *,
-    seed: int,
-    scale: int,
-    crops: Sequence[int],
-    batch_size: int,
-    min_zoom: float,
-    text_dropout: float,
-) -> Batch:
-    """Cut step ``step``'s batch: random pictures, places, zooms, flips and captions."""
-    rng = np.random.default_rng((seed, step))
-    side = int(rng.choice(crops))
-    highs, prompts = [], []
-    for _ in range(batch_size):
-        index = pictures.draw(rng)
-        highs.append(random_crop(pictures.pixels[index], side, rng, min_zoom=min_zoom))
-        captions = pictures.samples[index].captions
+class Cutter:
+    """Cuts batches ahead of their use, picture by picture in threads."""
+
+    def __init__(
+        self, pictures: Pictures, cutting: Cutting, threads: Executor, *, ahead: int = 2
+    ) -> None:
+        self.pictures = pictures
+        self.cutting = cutting
+        self.threads = threads
+        self.ahead = ahead
+        self._coming: dict[int, list[Future[tuple[Tensor, Tensor]]]] = {}
+
+    def batch(self, step: int) -> Batch:
+        """Step ``step``'s batch; the ones after it are begun.
+
+        Raises:
+            ImageError: one of its pictures cannot be read.
+        """
+        for number in range(step, step + 1 + self.ahead):
+            if number not in self._coming:
+                self._coming[number] = self._begin(number)
+        cut = [future.result() for future in self._coming.pop(step)]
+        draws = [self._draw(step, place) for place in range(self._whole)]
+        mine = range(self._first, self._first + self.cutting.batch_size)
+        return Batch(
+            high=torch.stack([high for high, _ in cut]),
+            low=torch.stack([low for _, low in cut]),
+            prompts=[draws[place][2] for place in mine],
+            wrong=[self._wrong(draws, place) for place in mine],
+        )
+
+    @property
+    def _whole(self) -> int:
+        """Pictures of all processes' parts together."""
+        return self.cutting.batch_size * self.cutting.count
+
+    @property
+    def _first(self) -> int:
+        return self.cutting.batch_size * self.cutting.rank
+
+    def _begin(self, step: int) -> list[Future[tuple[Tensor, Tensor]]]:
+        side = int(np.random.default_rng((self.cutting.seed, step)).choice(self.cutting.crops))
+        return [
+            self.threads.submit(self._cut, step, self._first + place, side)
+            for place in range(self.cutting.batch_size)
+        ]
+
+    def _rng(self, step: int, place: int) -> np.random.Generator:
+        return np.random.default_rng((self.cutting.seed, step, place))
+
+    def _draw(self, step: int, place: int) -> tuple[int, str, str]:
+        """Which picture is at a place of a batch, a caption of it, and the prompt it gets."""
+        rng = self._rng(step, place)
+        index = self.pictures.draw(rng)
+        captions = self.pictures.samples[index].captions
         caption = captions[rng.integers(len(captions))] if captions else ""
-        prompts.append("" if rng.random() < text_dropout else caption)
-    high = torch.stack(highs)
-    return Batch(high=high, low=shrink(high, scale), prompts=prompts)
+        return index, caption, "" if rng.random() < self.cutting.text_dropout else caption
+
+    def _wrong(self, draws: Sequence[tuple[int, str, str]], place: int) -> str:
+        """The nearest following caption, round the end, that is none of the picture's own."""
+        own = self.pictures.samples[draws[place][0]].captions
+        following = [caption for _, caption, _ in (*draws[place + 1 :], *draws[:place])]
+        return next((other for other in following if other and other not in own), "")
+
+    def _cut(self, step: int, place: int, side: int) -> tuple[Tensor, Tensor]:
+        """The picture at a place of a batch and its small version."""
+        index, _, _ = self._draw(step, place)
+        # Another stream than the draw's, which every process follows for every picture.
+        rng = np.random.default_rng((self.cutting.seed, step, place, 1))
+        pixels = self.pictures.pixels(index)
+        high = random_crop(pixels, side, rng, min_zoom=self.cutting.min_zoom)
+        return high, degrade(high, self.cutting.scale, self.cutting.degradation, rng)
 
 
 def random_crop(
@@ -131,33 +220,8 @@ def random_crop(
     cut = min(short, round(side / zoom))
     top = rng.integers(pixels.shape[0] - cut + 1)
     left = rng.integers(pixels.shape[1] - cut + 1)
-    crop = to_tensor(pixels[top : top + cut, left : left + cut])
+    crop = pixels[top : top + cut, left : left + cut]
     if cut != side:
-        crop = F.interpolate(crop[None], (side, side), mode="bicubic", antialias=True)[0].clamp(
-            0, 1
-        )
-        crop = crop.mul(255).round().div(255)
-    return crop.flip(2) if rng.random() < 0.5 else crop
-
-
-def validation_batches(
-    pictures: Pictures, *, count: int, side: int, scale: int, batch_size: int
-) -> list[Batch]:
-    """Centre crops of ``count`` pictures spread over the sources, each with its first caption."""
-    places = np.linspace(0, len(pictures) - 1, min(count, len(pictures))).round().astype(int)
-    batches = []
-    for start in range(0, len(places), batch_size):
-        highs, prompts = [], []
-        for index in places[start : start + batch_size]:
-            pixels = pictures.pixels[index]
-            cut = min(side, *pixels.shape[:2])
-            top, left = (pixels.shape[0] - cut) // 2, (pixels.shape[1] - cut) // 2
-            crop = to_tensor(pixels[top : top + cut, left : left + cut])[None]
-            if cut != side:
-                crop = F.interpolate(crop, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
-            highs.append(crop[0])
-            captions = pictures.samples[index].captions
-            prompts.append(captions[0] if captions else "")
-        high = torch.stack(highs)
-        batches.append(Batch(high=high, low=shrink(high, scale), prompts=prompts))
-    return batches
+        # Pillow's, which keeps to one thread: many of these run beside each other.
+        crop = np.asarray(Image.fromarray(crop).resize((side, side), Image.Resampling.BICUBIC))
+    return to_tensor(crop[:, ::-1] if rng.random() < 0.5 else crop)

@@ -1,31 +1,83 @@
-"""What a generator is trained to lower, as {name: weighted term}."""
+"""What the networks are trained to lower.
 
+Legend: B batch, E text embedding.
+"""
+
+from collections.abc import Sequence
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clipsr_cli.models.clip import Clip
 from clipsr_cli.models.lpips import Lpips
-from clipsr_cli.training.config import TrainConfig
+from clipsr_cli.models.vgg import Vgg
+from clipsr_cli.training.config import LossConfig
 
 
 class ReconstructionLoss(nn.Module):
-    """L1, and LPIPS from a given step on.
+    """L1, and a perceptual distance from a given step on: {name: weighted term}.
 
     Shapes:
         fake, high  (B, 3, H, W)  RGB in [0, 1]; ``fake`` may leave the range
     """
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: LossConfig) -> None:
         super().__init__()
         self.config = config
-        self.lpips = Lpips.load()
+        self.distance: nn.Module | None = None
+        if config.perceptual:
+            network = config.perceptual_network
+            self.distance = Lpips.load() if network == "lpips" else Vgg.load(network)
 
     def forward(self, fake: Tensor, high: Tensor, step: int) -> dict[str, Tensor]:
-        config = self.config
-        terms = {"l1": config.l1_weight * F.l1_loss(fake, high)}
-        if config.lpips_weight and step >= config.lpips_from:
+        config, terms = self.config, {}
+        if config.l1:
+            terms["l1"] = config.l1 * F.l1_loss(fake, high)
+        # Before it joins, L1 stands alone; without L1 there is nothing to wait for.
+        if self.distance is not None and (step >= config.perceptual_from or not config.l1):
             # AlexNet looks at every fourth pixel, and the generator draws in blocks of four.
             # Without a shift that changes with the step the two lock, and hatching appears.
             top, left = divmod(step % 16, 4)
-            distance = self.lpips(fake[:, :, top:, left:], high[:, :, top:, left:])
-            terms["lpips"] = config.lpips_weight * distance.mean()
+            distance = self.distance(fake[:, :, top:, left:], high[:, :, top:, left:])
+            terms["perceptual"] = config.perceptual * distance.mean()
         return terms
+
+
+def clip_distance(clip: Clip, fake: Tensor, text: Tensor) -> Tensor:
+    """1 - cosine of pictures (B, 3, H, W) and their text embeddings (B, E) in CLIP, their mean."""
+    return 1 - F.cosine_similarity(clip.image(fake).float(), text.float()).mean()
+
+
+def hinge(real: Tensor, fake: Tensor, mismatched: Tensor | None) -> Tensor:
+    """The discriminator's hinge loss of scores (B,): real up, fake and mismatched down, each half.
+
+    Args:
+        real: real pictures with their own text.
+        fake: results with the text they were made with.
+        mismatched: real pictures with another's text; None or empty where there is no other text,
+            and the whole weight lies on ``fake``.
+    """
+    up, down = F.relu(1 - real).mean(), F.relu(1 + fake).mean()
+    if mismatched is None or not len(mismatched):
+        return up + down
+    return up + (down + F.relu(1 + mismatched).mean()) / 2
+
+
+def gradient_penalty(
+    scores: Tensor, features: Sequence[Tensor], text: Tensor, power: float
+) -> Tensor:
+    """The matching-aware gradient penalty: the mean of the gradient's norm, to a power (MA-GP).
+
+    The norm is over the gradient of each picture's score with respect to all its CLIP features and
+    its text together (Tao et al. 2022, DF-GAN, section 3.3). Differentiable itself; in fp32.
+
+    Args:
+        scores: (B,), of real pictures with their own text.
+        features: what the scores were made from, each requiring a gradient.
+        text: likewise, (B, E).
+        power: 6 in the paper.
+    """
+    slopes = torch.autograd.grad(scores.sum(), [*features, text], create_graph=True)
+    squared = torch.stack([slope.flatten(1).square().sum(dim=1) for slope in slopes]).sum(dim=0)
+    return squared.pow(power / 2).mean()

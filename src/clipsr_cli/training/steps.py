@@ -1,17 +1,27 @@
-"""One optimiser step, and the moving average of the weights it leads to."""
+"""One step of training: discriminator, then generator, each checked before it is taken."""
 
 import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from clipsr_cli.training.losses import ReconstructionLoss
+from clipsr_cli.models.clip import Clip
+from clipsr_cli.models.discriminator import Discriminator
+from clipsr_cli.training.config import LossConfig
+from clipsr_cli.training.losses import ReconstructionLoss, clip_distance, gradient_penalty, hinge
+from clipsr_cli.training.parallel import Processes
 
 
-def learning_rate_factor(step: int, *, warmup: int, steps: int) -> float:
-    """Linear warm-up, then a half cosine down to a hundredth."""
+def learning_rate_factor(step: int, *, warmup: int, steps: int, schedule: str = "cosine") -> float:
+    """Linear warm-up, then 1 (``constant``) or a half cosine down to a hundredth (``cosine``)."""
     if step < warmup:
         return (step + 1) / warmup
+    if schedule == "constant":
+        return 1.0
     progress = (step - warmup) / max(1, steps - warmup)
     return 0.01 + 0.99 * (1 + math.cos(math.pi * min(1.0, progress))) / 2
 
@@ -26,31 +36,196 @@ def parameter_groups(
     ]
 
 
-def generator_step(
-    generator: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    loss: ReconstructionLoss,
-    batch: tuple[Tensor, Tensor, Tensor],
-    *,
-    step: int,
-    clip_gradient: float,
-) -> dict[str, float]:
-    """Lower the loss once for a batch of (high, low, text). Returns {loss name: value}.
+class Learner:
+    """The learned parameters of one network, and how they take a step down a loss.
 
-    A step whose loss or gradient is not finite is left out and reported as ``skipped: 1``.
+    Args:
+        parameters: what learns.
+        learning_rate: at a factor of 1.
+        betas: of AdamW.
+        weight_decay: of AdamW, for matrices and kernels.
+        clip_gradient: longest gradient.
+        scaler: keeps small fp16 gradients from vanishing; a disabled one for other precisions.
+        processes: whose gradients are averaged.
     """
-    high, low, text = batch
-    terms = loss(generator(low, text), high, step)
-    optimiser.zero_grad(set_to_none=True)
-    total = torch.stack(list(terms.values())).sum()
-    total.backward()  # type: ignore[no-untyped-call]
-    learned = [p for group in optimiser.param_groups for p in group["params"]]
-    norm = torch.nn.utils.clip_grad_norm_(learned, clip_gradient)
-    # A loss can be infinite where its gradient is not: L1's is a sign.
-    finite = bool(torch.isfinite(norm) and torch.isfinite(total))
-    if finite:
-        optimiser.step()
-    return {name: term.item() for name, term in terms.items()} | {"skipped": float(not finite)}
+
+    def __init__(
+        self,
+        parameters: list[nn.Parameter],
+        *,
+        learning_rate: float,
+        betas: tuple[float, float],
+        weight_decay: float,
+        clip_gradient: float,
+        scaler: torch.amp.GradScaler,
+        processes: Processes,
+    ) -> None:
+        self.parameters = parameters
+        self.learning_rate = learning_rate
+        self.clip_gradient = clip_gradient
+        self.scaler = scaler
+        self.processes = processes
+        self.optimiser = torch.optim.AdamW(
+            parameter_groups(parameters, weight_decay), lr=learning_rate, betas=betas
+        )
+
+    def descend(self, loss: Tensor, factor: float = 1.0) -> bool:
+        """Take one step at ``factor`` of the learning rate, unless loss or gradient is not finite.
+
+        Returns:
+            Whether the step was taken.
+        """
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.learning_rate * factor
+        self.optimiser.zero_grad(set_to_none=True)
+        # Other networks that the loss goes through gather no gradient.
+        scaled = self.scaler.scale(loss)
+        scaled.backward(inputs=self.parameters)  # type: ignore[no-untyped-call]
+        total = loss.detach().clone()
+        # Averaged before they are unscaled, so that every process finds the same infinities.
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        self.processes.average([*gradients, total])
+        self.scaler.unscale_(self.optimiser)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.clip_gradient)
+        # A loss can be infinite where its gradient is not: L1's is a sign.
+        finite = bool(torch.isfinite(norm) & torch.isfinite(total))
+        if finite:
+            self.scaler.step(self.optimiser)
+        self.scaler.update()
+        return finite
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs."""
+        return {"optimiser": self.optimiser.state_dict(), "scaler": self.scaler.state_dict()}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from a ``state()``."""
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.scaler.load_state_dict(state["scaler"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceBatch:
+    """A batch where the networks are: pictures, text embeddings, and the wrong ones.
+
+    Shapes:
+        high, low  (B, 3, H, W), (B, 3, H/s, W/s)
+        text       (B, E)
+        wrong      (B, E)   another picture's text
+        has_wrong  (B,)     bool; False where there is no other text
+    """
+
+    high: Tensor
+    low: Tensor
+    text: Tensor
+    wrong: Tensor
+    has_wrong: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Networks:
+    """All that takes part in a step.
+
+    ``generate`` is the generator, or its compiled form. ``judge`` and ``judging`` are both None
+    while there is no discriminator.
+    """
+
+    generate: Callable[[Tensor, Tensor], Tensor]
+    clip: Clip
+    reconstruction: ReconstructionLoss
+    generating: Learner
+    judge: Discriminator | None
+    judging: Learner | None
+    losses: LossConfig
+    autocast: Callable[[], AbstractContextManager[None]]
+
+
+def training_step(
+    networks: Networks, batch: DeviceBatch, *, step: int, factor: float
+) -> dict[str, float]:
+    """Lower both networks' losses once. Returns {loss name: value} and ``skipped``, how many of
+    the two steps were left out as not finite.
+    """
+    config = networks.losses
+    adversarial = step >= config.adversarial_from
+    with networks.autocast():
+        fake = networks.generate(batch.low, batch.text)
+    values: dict[str, float] = {}
+    skipped = 0
+    judge = networks.judge if adversarial else None
+    if judge is not None:
+        assert networks.judging is not None
+        terms = discriminator_losses(networks, judge, batch, fake.detach())
+        skipped += not networks.judging.descend(_sum(terms), factor)
+        values |= _values(terms, networks.judging.processes)
+    terms = generator_losses(networks, judge, batch, fake, step)
+    skipped += not networks.generating.descend(_sum(terms), factor)
+    values |= _values(terms, networks.generating.processes)
+    return values | {"skipped": float(skipped)}
+
+
+def discriminator_losses(
+    networks: Networks, judge: Discriminator, batch: DeviceBatch, fake: Tensor
+) -> dict[str, Tensor]:
+    """L_D: hinge with matched, fake and mismatched text, and the gradient penalty, in fp32.
+
+    Args:
+        networks: CLIP and settings.
+        judge: the discriminator.
+        batch: real pictures and their texts.
+        fake: (B, 3, H, W), detached from the generator.
+    """
+    config = networks.losses
+    with torch.no_grad(), networks.autocast():
+        real_features = judge.look(networks.clip, batch.high)
+        fake_features = judge.look(networks.clip, fake)
+    text = judge.read(batch.text)
+    if config.gradient_penalty:
+        real_features = tuple(found.requires_grad_() for found in real_features)
+        text = text.requires_grad_()
+    real = judge(real_features, text)
+    rows = batch.has_wrong
+    wrong = None
+    if bool(rows.any()):
+        wrong = judge([found[rows] for found in real_features], judge.read(batch.wrong[rows]))
+    terms = {"d_hinge": hinge(real, judge(fake_features, text), wrong)}
+    if config.gradient_penalty:
+        penalty = gradient_penalty(real, real_features, text, config.gradient_penalty_power)
+        terms["d_penalty"] = config.gradient_penalty * penalty
+    return terms
+
+
+def generator_losses(
+    networks: Networks,
+    judge: Discriminator | None,
+    batch: DeviceBatch,
+    fake: Tensor,
+    step: int,
+) -> dict[str, Tensor]:
+    """L_G: reconstruction, and from ``adversarial_from`` on what D and CLIP say of the result."""
+    config = networks.losses
+    fake = fake.float()
+    with networks.autocast():
+        terms = networks.reconstruction(fake, batch.high, step)
+        if config.clip and step >= config.adversarial_from:
+            terms["clip"] = config.clip * clip_distance(networks.clip, fake, batch.text)
+        features = judge.look(networks.clip, fake) if judge is not None else ()
+    if judge is not None:
+        scores = judge(features, judge.read(batch.text))
+        terms["adversarial"] = -config.adversarial * scores.mean()
+    return terms
+
+
+def _sum(terms: dict[str, Tensor]) -> Tensor:
+    return torch.stack([term.float() for term in terms.values()]).sum()
+
+
+def _values(terms: dict[str, Tensor], processes: Processes) -> dict[str, float]:
+    """The terms as numbers, over all processes' parts of the batch."""
+    # All at once: each would wait for the device.
+    values = torch.stack([term.detach().float() for term in terms.values()])
+    processes.average([values])
+    return dict(zip(terms, values.tolist(), strict=True))
 
 
 class MovingAverage:
