@@ -1,6 +1,6 @@
 """Small pictures, a tiny random CLIP and a tiny random generator, for every test."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
+from clipsr_cli.evaluation.report import Report, Row
+from clipsr_cli.metrics import METRICS
 from clipsr_cli.models.clip import Clip
 from clipsr_cli.models.generator import Generator, GeneratorConfig
 
@@ -67,5 +69,72 @@ def photo() -> Callable[..., Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path)
         return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def make_report() -> Callable[..., Report]:
+    """Builds a report from scores by model and metric, one for each picture."""
+
+    def make(
+        scores: Mapping[str, Mapping[str, Sequence[float | None]]],
+        *,
+        names: Sequence[str] | None = None,
+        prompt: str = "a red bird",
+        caption: str = "a red bird",
+        **fields: object,
+    ) -> Report:
+        metrics = list(dict.fromkeys(name for own in scores.values() for name in own))
+        count = max((len(column) for own in scores.values() for column in own.values()), default=0)
+        names = names or [f"{index:03}" for index in range(count)]
+        rows = {
+            model: [
+                Row(
+                    name=name,
+                    prompt=prompt,
+                    caption=caption,
+                    scores={metric: column[index] for metric, column in own.items()},
+                )
+                for index, name in enumerate(names)
+            ]
+            for model, own in scores.items()
+        }
+        fields = {
+            "dataset": "birds",
+            "split": "test",
+            "scale": 4,
+            "protocol": {"scale": 4, "border": 0, "box": None},
+            "metrics": {name: METRICS[name] for name in metrics},
+        } | fields
+        return Report(rows=rows, **fields)
+
+    return make
+
+
+@pytest.fixture
+def flat_pictures(tmp_path: Path) -> Callable[..., Callable[[str, str], Path]]:
+    """Writes pictures of one colour each, ``flat_pictures(report, {kind: colour})``, and gives the
+    function that finds them by kind and name. The small one is a quarter as large.
+    """
+
+    def write(
+        report: Report, colours: Mapping[str, object], size: tuple[int, int] = (128, 128)
+    ) -> Callable[[str, str], Path]:
+        # Names may hold what no file can be called.
+        names = [row.name for rows in report.rows.values() for row in rows]
+        folder = tmp_path / "pictures"
+        folder.mkdir()
+        for kind, colour in colours.items():
+            of_kind = tuple(side // 4 for side in size) if kind == "low" else size
+            path = folder / f"{list(colours).index(kind)}.png"
+            Image.new("RGB", of_kind, colour).save(path)
+
+        def find(kind: str, name: str) -> Path:
+            assert name in names
+            known = list(colours)
+            return folder / (f"{known.index(kind)}.png" if kind in known else "none.png")
+
+        return find
 
     return write

@@ -4,6 +4,25 @@ import numpy as np
 
 from clipsr_cli.pictures import resize
 
+# What colour words mean, in RGB from 0 to 255.
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "red": (200, 30, 30),
+    "scarlet": (200, 30, 20),
+    "orange": (230, 130, 30),
+    "yellow": (230, 210, 40),
+    "green": (50, 140, 50),
+    "blue": (40, 70, 190),
+    "purple": (120, 40, 140),
+    "violet": (120, 40, 140),
+    "pink": (235, 130, 170),
+    "brown": (120, 75, 40),
+    "black": (20, 20, 20),
+    "white": (240, 240, 240),
+    "gray": (128, 128, 128),
+    "grey": (128, 128, 128),
+    "golden": (215, 170, 50),
+    "tan": (205, 170, 125),
+}
 FIXES = ("none", "wavelet", "adain")
 WAVELET_LEVELS = 5
 

@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from clipsr_cli.errors import InputError
 
-_NO_OBJECT = "{}, line {} is not a JSON object with file_name and text."
-_OBJECT_EXAMPLE = 'Example: {"file_name": "bird.png", "text": "a red bird"}'
+# The columns of a prompt file.
+COLUMNS = ("file_name", "text")
 
 SIDECAR_EXTENSIONS = (".txt", ".caption")
 
@@ -86,14 +86,8 @@ def read_manifest(path: Path) -> dict[str, str]:
     Raises:
         InputError: the file cannot be read, a row lacks a field, or a file name comes twice.
     """
-    kinds = {".csv": _csv_rows, ".jsonl": _json_rows, ".ndjson": _json_rows}
-    rows = kinds.get(path.suffix.lower())
-    if rows is None:
-        raise InputError(
-            f"{path} is no prompt file.", hint="Use .csv or .jsonl with file_name and text."
-        )
     prompts: dict[str, str] = {}
-    for number, name, text in rows(path, read_text(path)):
+    for number, name, text in read_columns(path, COLUMNS):
         if not name:
             raise InputError(f"{path}, line {number}: file_name is empty.")
         key = str(PurePosixPath(name.replace("\\", "/")))
@@ -103,13 +97,30 @@ def read_manifest(path: Path) -> dict[str, str]:
     return prompts
 
 
+def read_columns(path: Path, columns: tuple[str, str]) -> Iterator[tuple[int, str, str]]:
+    """Read two columns of a ``.csv`` or ``.jsonl`` file, with their line numbers.
+
+    A list of texts in the second counts by its first.
+
+    Raises:
+        InputError: the file cannot be read, or a row lacks a column.
+    """
+    kinds = {".csv": _csv_rows, ".jsonl": _json_rows, ".ndjson": _json_rows}
+    rows = kinds.get(path.suffix.lower())
+    if rows is None:
+        raise InputError(
+            f"{path} is no prompt file.", hint=f"Use .csv or .jsonl with {' and '.join(columns)}."
+        )
+    return rows(path, read_text(path), columns)
+
+
 def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """The objects of a JSON lines file that have a ``file_name``, with their line numbers.
 
     Raises:
         InputError: the file cannot be read, or a line is no such object.
     """
-    return _json_objects(path, read_text(path))
+    return _json_objects(path, read_text(path), COLUMNS)
 
 
 def sidecar_extensions(names: Sequence[str]) -> tuple[str, ...]:
@@ -125,17 +136,18 @@ def sidecar_extensions(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(f".{part}" for part in parts)
 
 
-def _csv_rows(path: Path, content: str) -> Iterator[tuple[int, str, str]]:
+def _csv_rows(path: Path, content: str, wanted: tuple[str, str]) -> Iterator[tuple[int, str, str]]:
+    first, second = wanted
     # From the text as a whole: a quoted field may go over several lines. Strict, or a quote that is
     # never closed would take the rest of the file into one prompt.
     reader = csv.DictReader(StringIO(content), skipinitialspace=True, strict=True)
     try:
         columns = reader.fieldnames or ()
-        if not {"file_name", "text"} <= set(columns):
+        if not set(wanted) <= set(columns):
             found = ", ".join(columns) or "none"
             raise InputError(
-                f"{path} needs the columns file_name and text; it has: {found}.",
-                hint="The first line must be: file_name,text",
+                f"{path} needs the columns {first} and {second}; it has: {found}.",
+                hint=f"The first line must be: {first},{second}",
             )
         for row in reader:
             if None in row:
@@ -143,9 +155,9 @@ def _csv_rows(path: Path, content: str) -> Iterator[tuple[int, str, str]]:
                     f"{path}, line {reader.line_num} has more fields than columns.",
                     hint='Put a text with commas in quotes: bird.png,"a red, small bird"',
                 )
-            if row["file_name"] is None or row["text"] is None:
-                raise InputError(f"{path}, line {reader.line_num}: file_name or text is missing.")
-            yield reader.line_num, row["file_name"], row["text"]
+            if row[first] is None or row[second] is None:
+                raise InputError(f"{path}, line {reader.line_num}: {first} or {second} is missing.")
+            yield reader.line_num, row[first], row[second]
     except csv.Error as error:
         raise InputError(
             f"{path}, line {reader.reader.line_num} is not CSV: {error}.",
@@ -153,27 +165,34 @@ def _csv_rows(path: Path, content: str) -> Iterator[tuple[int, str, str]]:
         ) from error
 
 
-def _json_rows(path: Path, content: str) -> Iterator[tuple[int, str, str]]:
-    for number, row in _json_objects(path, content):
-        name, text = row.get("file_name"), row.get("text")
+def _json_rows(path: Path, content: str, wanted: tuple[str, str]) -> Iterator[tuple[int, str, str]]:
+    for number, row in _json_objects(path, content, wanted):
+        name, text = (row.get(column) for column in wanted)
         if isinstance(text, list):
             text = text[0] if text else ""
         if not isinstance(name, str) or not isinstance(text, str):
-            raise InputError(f"{path}, line {number}: file_name and text must be strings.")
+            raise InputError(f"{path}, line {number}: {' and '.join(wanted)} must be strings.")
         yield number, name, text
 
 
-def _json_objects(path: Path, content: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _json_objects(
+    path: Path, content: str, wanted: tuple[str, str]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    first, second = wanted
     # Not splitlines, which also breaks at characters that JSON allows within a string.
     for number, line in enumerate(content.split("\n"), start=1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise InputError(_NO_OBJECT.format(path, number), hint=_OBJECT_EXAMPLE) from error
-        if not isinstance(row, dict) or "file_name" not in row:
-            raise InputError(_NO_OBJECT.format(path, number), hint=_OBJECT_EXAMPLE)
+        except (ValueError, RecursionError):
+            row = None
+        if not isinstance(row, dict) or first not in row:
+            example = {first: "bird.png", second: "a red bird"}
+            raise InputError(
+                f"{path}, line {number} is not a JSON object with {first} and {second}.",
+                hint=f"Example: {json.dumps(example)}",
+            )
         yield number, row
 
 

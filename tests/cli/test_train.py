@@ -103,6 +103,17 @@ def test_a_run_is_resumed_from_its_folder_alone(run, recipe, birds, tmp_path):
     assert len(read_tensors(tmp_path / "a" / "generator.safetensors")) > 50
 
 
+def test_a_runs_own_settings_are_a_recipe_that_goes_on_where_it_was(run, recipe, birds, tmp_path):
+    data = ("--dataset", "cub", "--data-root", birds)
+    assert run("train", recipe, *data, "--max-steps", 1, "-o", tmp_path / "a").exit_code == 0
+
+    longer = run("train", tmp_path / "a" / "config.toml", "--resume", "--max-steps", 2)
+    moved = run("train", "--resume", "-o", tmp_path / "a", *data[2:], "--max-steps", 3)
+
+    assert (longer.exit_code, moved.exit_code) == (0, 0)
+    assert read_header(tmp_path / "a" / "generator.safetensors").notes["steps"] == "3"
+
+
 def test_any_setting_can_be_given(run, recipe, birds, tmp_path):
     result = run(
         "train", recipe, "--dataset", "cub", "--data-root", birds, "--max-steps", 1,
@@ -130,6 +141,10 @@ def test_any_setting_can_be_given(run, recipe, birds, tmp_path):
         (["--max-steps", "1", "--set", "steps=1", "--set", "steps.x=1"], "no table"),
         (["--data-root", ".", "--max-steps", "1"], "has 0 sources"),
         (["--export", "mine.pt"], ".safetensors"),
+        (["--export", "gone.toml/mine.safetensors", "gone.toml"], "gone.toml"),
+        (["--set", "sources=5", "--max-steps", "1"], "list of tables"),
+        (["--set", "generator=5", "--set", "sources=[{root='x'}]"], "generator is 5"),
+        (["--set", "sources=[{root='gone'}]", "--max-steps", "1"], "gone"),
         (["--device", "cud"], "cud"),
         (["--precision", "fp8"], "fp8"),
         (["gone.toml"], "gone.toml"),
@@ -162,3 +177,65 @@ def test_the_root_of_a_recipes_only_source_can_be_given(run, recipe, birds, tmp_
     assert moved.exit_code == 0
     assert elsewhere.exit_code == 2
     assert "elsewhere" in elsewhere.stderr
+
+
+def celeba(root, photo):
+    for index in range(3):
+        photo(root / f"CelebA/image/{index:05}.jpg", width=80, height=80, seed=index)
+        (root / "CelebA/text").mkdir(exist_ok=True)
+        (root / f"CelebA/text/{index:05}.txt").write_text("She smiles.\nA woman with brown hair.\n")
+    return ()
+
+
+def coco(root, photo):
+    for number, half in enumerate(("train2017", "val2017")):
+        photo(root / half / f"{number:012}.jpg", width=90, height=70, seed=number)
+        path = root / f"annotations/captions_{half}.json"
+        path.parent.mkdir(exist_ok=True)
+        images = [{"id": 9, "file_name": f"{number:012}.jpg"}]
+        annotations = [{"id": n, "image_id": 9, "caption": f"Dog {n} runs."} for n in range(5)]
+        path.write_text(json.dumps({"images": images, "annotations": annotations}))
+    return ()
+
+
+def videos(held_back, trained, root, photo):
+    """A video of a category of the first group, and one of another."""
+    objects = {"v1": held_back, "v2": trained}
+    for index, video in enumerate(objects):
+        photo(root / f"train/JPEGImages/{video}/00000.jpg", width=70, height=70, seed=index)
+    meta = {v: {"objects": {"1": {"category": c}}} for v, c in objects.items()}
+    expressions = {
+        v: {"expressions": {"0": {"exp": f"the {c}", "obj_id": "1"}}, "frames": ["00000"]}
+        for v, c in objects.items()
+    }
+    for path, content in (
+        ("train/meta.json", meta),
+        ("meta_expressions/train/meta_expressions.json", expressions),
+    ):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(json.dumps({"videos": content}))
+    return ("--group", 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("celeba", celeba),
+        ("coco", coco),
+        ("ref-ytvos", lambda *given: videos("hat", "plant", *given)),
+        ("ref-sailvos", lambda *given: videos("dog", "car", *given)),
+    ],
+)
+def test_every_dataset_of_the_paper_is_trained_on(run, recipe, tmp_path, photo, name, make):
+    more = make(tmp_path / "data", photo)
+
+    checked = run("data", "check", name, "--data-root", tmp_path / "data", *more)
+    trained = run(
+        "train", recipe, "--dataset", name, "--data-root", tmp_path / "data", *more,
+        "--max-steps", 1, "-o", tmp_path / "run", "--json",
+    )  # fmt: skip
+
+    assert checked.exit_code == 0
+    assert trained.exit_code == 0
+    assert json.loads(trained.stdout)["test_psnr"] > 5
+    assert (tmp_path / "run" / "samples" / "00000001.png").is_file()

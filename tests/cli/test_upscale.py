@@ -610,7 +610,7 @@ def test_no_bar_where_none_is_wanted(run, pictures, terminal, option):
 
 
 def test_the_sheet_says_how_many_it_leaves_out(run, pictures, monkeypatch):
-    monkeypatch.setattr(importlib.import_module("clipsr_cli.reports"), "MAX_ROWS", 1)
+    monkeypatch.setattr(importlib.import_module("clipsr_cli.reports.sheets"), "MAX_ROWS", 1)
     pictures("in/a.png", "in/b.png", "upscaled/b_x4.png")
 
     result = run("upscale", "in", "--sheet", "sheet.png")

@@ -38,7 +38,8 @@ def test_the_wheel_is_under_60_megabytes_and_complete(wheel):
     assert len(assets) >= 5
     for asset in [*assets, "lpips-alex.safetensors"]:
         assert f"clipsr_cli/assets/{asset}" in names
-    assert {"clipsr_cli/weights.toml", "clipsr_cli/py.typed"} <= set(names)
+    others = ("weights.toml", "py.typed", "reports/page.html")
+    assert {f"clipsr_cli/{name}" for name in others} <= set(names)
 
 
 def test_an_installed_wheel_finds_its_registry_and_weights(wheel, tmp_path):

@@ -19,6 +19,7 @@ def test_the_two_commands_come_first():
 def test_every_command_and_exit_code_is_in_the_readme():
     for command in (
         "clipsr upscale",
+        "clipsr eval",
         "clipsr train",
         "clipsr data check",
         "clipsr data prepare",
@@ -45,6 +46,7 @@ def test_every_option_the_readme_names_exists():
     commands |= commands["data"].commands
     for start, end, names, others in (
         ("## Enlarging", "## From Python", ["upscale"], {"--help"}),
+        ("## Evaluating", "## Training", ["eval"], set()),
         ("## Training", "## Datasets", ["train"], {"--nproc-per-node"}),
         ("## Datasets", "## How", ["train", "check", "prepare"], set()),
     ):

@@ -1,11 +1,19 @@
-"""A contact sheet shows each picture that can be read, small, bicubic and enlarged."""
+"""A sheet shows each picture that can be read: small, bicubic and what was made of it."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from clipsr_cli.errors import ImageError
-from clipsr_cli.reports import CELL, MARGIN, MAX_ROWS, TITLE, SheetRow, contact_sheet
+from clipsr_cli.reports import (
+    CELL,
+    MARGIN,
+    MAX_ROWS,
+    TITLE,
+    SheetRow,
+    contact_sheet,
+    evaluation_sheet,
+)
 
 WIDTH = 3 * CELL + 4 * MARGIN
 
@@ -121,3 +129,90 @@ def test_a_sheet_that_cannot_be_written_is_told(tmp_path):
 
     with pytest.raises(ImageError, match=r"Cannot write .*sheet\.png"):
         contact_sheet([], tmp_path / "file" / "sheet.png")
+
+
+COLOURS = {"mini": (200, 0, 0), "reference": (0, 200, 0), "low": (0, 0, 200)}
+MORE = {"bicubic": (90, 90, 90), "b": (1, 1, 1), "c": (2, 2, 2), "d": (3, 3, 3)}
+
+
+def colours(path, rows):
+    """The colour of each cell of each row of square pictures, and the titles' strip."""
+    with Image.open(path) as sheet:
+        columns = (sheet.width - MARGIN) // (CELL + MARGIN)
+        height = CELL + TITLE + MARGIN
+        return [
+            [
+                sheet.getpixel((MARGIN + column * (CELL + MARGIN) + 9, TITLE + row * height + 9))
+                for column in range(columns)
+            ]
+            for row in range(rows)
+        ]
+
+
+def test_an_evaluation_sheet_shows_small_bicubic_each_model_and_the_reference(
+    make_report, flat_pictures, tmp_path
+):
+    report = make_report({"mini": {"lpips": [0.1, 0.2]}, "bicubic": {"lpips": [0.1, 0.2]}})
+    path = tmp_path / "sheet.png"
+
+    assert evaluation_sheet(report, path, flat_pictures(report, COLOURS)) == 2
+
+    assert colours(path, 2) == [[(0, 0, 200), (0, 0, 200), (200, 0, 0), (0, 200, 0)]] * 2
+
+
+def test_at_most_three_models_are_shown(make_report, flat_pictures, tmp_path):
+    report = make_report({name: {"psnr": [1.0]} for name in ("mini", *MORE)})
+    path = tmp_path / "sheet.png"
+
+    evaluation_sheet(report, path, flat_pictures(report, COLOURS | MORE))
+
+    assert len(colours(path, 1)[0]) == 2 + 3 + 1
+
+
+def test_results_without_small_pictures_are_shown_with_their_references(
+    make_report, flat_pictures, tmp_path
+):
+    report = make_report({"mini": {"psnr": [1.0]}, "bicubic": {"psnr": [1.0]}}, scale=None)
+    kinds = {kind: (COLOURS | MORE)[kind] for kind in ("mini", "bicubic", "reference")}
+    path = tmp_path / "sheet.png"
+
+    assert evaluation_sheet(report, path, flat_pictures(report, kinds)) == 1
+
+    assert colours(path, 1) == [[(200, 0, 0), (90, 90, 90), (0, 200, 0)]]
+
+
+def test_so_many_rows_as_asked_for_and_no_more_than_a_sheet_has(
+    make_report, flat_pictures, tmp_path
+):
+    report = make_report({"mini": {"lpips": [i / 100 for i in range(99)]}})
+    find = flat_pictures(report, COLOURS, size=(64, 4))
+    path = tmp_path / "sheet.png"
+
+    assert evaluation_sheet(report, path, find) == 12
+    assert evaluation_sheet(report, path, find, rows=1) == 1
+    assert evaluation_sheet(report, path, find, rows=1000) == MAX_ROWS
+
+
+def test_a_row_is_labelled_with_name_score_and_prompt(make_report, flat_pictures, tmp_path):
+    labels = [("a", 0.1, "x"), ("b", 0.1, "x"), ("a", 0.2, "x"), ("a", 0.1, "y"), ("a", None, "x")]
+    reports = [
+        make_report({"mini": {"lpips": [score]}}, names=[name], prompt=prompt)
+        for name, score, prompt in labels
+    ]
+    find = flat_pictures(reports[0], COLOURS)
+    drawn = set()
+    for report in reports:
+        evaluation_sheet(report, tmp_path / "sheet.png", lambda kind, name: find(kind, "a"))
+        drawn.add((tmp_path / "sheet.png").read_bytes())
+
+    assert len(drawn) == len(labels)
+
+
+def test_rows_of_which_a_picture_is_missing_and_reports_of_nothing_are_no_error(
+    make_report, flat_pictures, tmp_path
+):
+    report = make_report({"mini": {"psnr": [None]}})
+    find = flat_pictures(report, {"mini": "red", "low": "blue"})
+
+    assert evaluation_sheet(report, tmp_path / "sheet.png", find) == 0
+    assert evaluation_sheet(make_report({}), tmp_path / "sheet.png", find) == 0

@@ -66,6 +66,7 @@ def batch(tiny_clip):
         low=torch.rand(3, 3, 8, 8),
         text=tiny_clip.text(["a red bird", "a blue car", "a dog"]),
         wrong=tiny_clip.text(["a blue car", "a dog", "a red bird"]),
+        has_text=torch.tensor([True, True, True]),
         has_wrong=torch.tensor([True, True, True]),
     )
 
@@ -216,6 +217,21 @@ def test_a_picture_without_another_text_is_not_mismatched(make, batch):
     assert loss(has_wrong=torch.zeros(3, dtype=torch.bool)) != loss()
 
 
+def test_an_empty_prompt_draws_no_picture_towards_it(make, batch):
+    generator, networks = make(dataclasses.replace(LOSSES, adversarial=0.0))
+    fake = generator(batch.low, batch.text).detach()
+
+    def term(**change):
+        changed = dataclasses.replace(batch, **change)
+        return generator_losses(networks, None, changed, fake, step=0)["clip"].item()
+
+    some = torch.tensor([True, False, True])
+    other = batch.text.clone()
+    other[1] = batch.wrong[1]
+    assert term(has_text=some) == term(has_text=some, text=other) != term()
+    assert term(has_text=torch.zeros(3, dtype=torch.bool)) == 0
+
+
 def test_a_discriminator_learns_which_text_is_wrong(make, tiny_clip):
     """Red and blue pictures with their words, then unseen ones."""
     _, networks = make()
@@ -230,8 +246,9 @@ def test_a_discriminator_learns_which_text_is_wrong(make, tiny_clip):
 
     for _ in range(60):
         high, text, wrong = pictures(8)
+        told = torch.ones(8, dtype=torch.bool)
         batch = DeviceBatch(
-            high=high, low=high, text=text, wrong=wrong, has_wrong=torch.ones(8, dtype=torch.bool)
+            high=high, low=high, text=text, wrong=wrong, has_text=told, has_wrong=told
         )
         terms = discriminator_losses(networks, networks.judge, batch, torch.rand_like(high))
         networks.judging.descend(total(terms))

@@ -24,7 +24,7 @@ from clipsr_cli.training.config import (
     TrainConfig,
 )
 from clipsr_cli.training.contrastive import contrastive_loss, retrieval, train_clip
-from clipsr_cli.training.data import Pictures
+from clipsr_cli.training.data import Pictures, read_source
 from clipsr_cli.training.run import as_toml, checkpoints
 
 TINY = GeneratorConfig(
@@ -296,20 +296,64 @@ def test_training_stops_with_advice_when_steps_keep_failing(config, tiny_clip, t
     assert caught.value.exit_code == 1
 
 
-def test_an_unreadable_picture_is_named(config, source, tiny_clip, tmp_path):
+def test_pictures_none_of_which_can_be_read_are_refused(
+    config, source, tiny_clip, tmp_path, caplog
+):
     root = tmp_path / "pictures"
     shutil.copytree(source.root, root)
     for path in root.glob("*.png"):
         path.write_bytes(path.read_bytes()[:200])
+    config = dataclasses.replace(config, sources=(dataclasses.replace(source, root=root),))
 
-    with pytest.raises(ClipsrError, match=r"\d+\.png"):
-        list(
-            train(
-                dataclasses.replace(config, sources=(Source(root=root),)),
-                tiny_clip,
-                tmp_path / "run",
-            )
-        )
+    with pytest.raises(InputError, match="None of the held-back pictures"):
+        list(train(config, tiny_clip, tmp_path / "run"))
+
+    assert "Not evaluated on" in caplog.text
+
+
+def test_a_run_goes_on_where_its_data_have_moved_and_in_another_precision(
+    config, source, tiny_clip, tmp_path
+):
+    list(train(config, tiny_clip, tmp_path / "run"))
+    moved = tmp_path / "moved"
+    shutil.copytree(source.root, moved)
+    there = dataclasses.replace(source, root=moved, exclude=("5.png",))
+    longer = dataclasses.replace(config, steps=7, sources=(there,), precision="bf16")
+
+    rows = list(train(longer, tiny_clip, tmp_path / "run", resume=True))
+
+    assert [row["step"] for row in rows] == [7]
+    assert build(TrainConfig, read_toml(tmp_path / "run" / "config.toml")) == longer
+
+
+def test_a_run_killed_before_it_published_publishes_when_resumed(config, tiny_clip, tmp_path):
+    list(train(config, tiny_clip, tmp_path))
+    newest = (tmp_path / "generator.safetensors").read_bytes()
+    shutil.copy(checkpoints(tmp_path)[0].generator, tmp_path / "generator.safetensors")
+
+    list(train(config, tiny_clip, tmp_path, resume=True))
+
+    assert (tmp_path / "generator.safetensors").read_bytes() == newest
+
+
+def test_a_small_held_back_picture_does_not_stop_a_run(config, source, tiny_clip, tmp_path, photo):
+    root = tmp_path / "pictures"
+    shutil.copytree(source.root, root)
+    held_back = [s.path for s in read_source(source) if s.split == "test"]
+    for path, side in zip(held_back, (10, 24), strict=False):
+        photo(root / path.name, width=side, height=side)
+    config = dataclasses.replace(config, sources=(dataclasses.replace(source, root=root),), steps=1)
+
+    (row,) = train(change_run(config, evaluate_count=9), tiny_clip, tmp_path / "run")
+
+    assert row["test_psnr"] > 5
+
+
+def test_adversarial_losses_that_never_join_are_told(config, tiny_clip, tmp_path, caplog):
+    losses = dataclasses.replace(FULL, adversarial_from=100)
+    list(train(dataclasses.replace(config, losses=losses, steps=1), tiny_clip, tmp_path))
+
+    assert "never join" in caplog.text
 
 
 def test_settings_survive_their_file(config, tmp_path):
@@ -331,6 +375,11 @@ def test_settings_survive_their_file(config, tmp_path):
         ({"min_zoom": 0.0}, "min_zoom"),
         ({"schedule": "linear"}, "linear"),
         ({"precision": "fp8"}, "fp8"),
+        ({"clip_gradient": -1.0}, "clip_gradient"),
+        ({"learning_rate": -1.0}, "learning_rate"),
+        ({"betas": (0.9, 1.0)}, "betas"),
+        ({"seed": -1}, "seed"),
+        ({"short_side": 48}, "short_side"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(config, change, named):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from PIL import Image
 
 from clipsr_cli.degradation import DegradationConfig, shrink
-from clipsr_cli.errors import InputError, UnknownNameError
+from clipsr_cli.errors import ImageError, InputError, UnknownNameError
 from clipsr_cli.training.config import Source
 from clipsr_cli.training.data import Cutter, Cutting, Pictures, random_crop
 
@@ -118,6 +119,31 @@ def test_where_all_texts_are_the_same_none_is_wrong(tmp_path, photo):
         batch = Cutter(Pictures([Source(root=tmp_path)], "train"), CUTTING, threads).batch(0)
 
     assert batch.wrong == ["", "", ""]
+
+
+def test_a_broken_picture_is_told_once_and_another_takes_its_place(source, tmp_path, caplog):
+    root = tmp_path / "pictures"
+    shutil.copytree(source.root, root)
+    there = dataclasses.replace(source, root=root)
+    pictures = Pictures([there], "train")
+    broken = pictures.samples[0].path
+    broken.write_bytes(broken.read_bytes()[:200])
+
+    def prompts():
+        cutting = dataclasses.replace(CUTTING, batch_size=4, text_dropout=0.0)
+        with ThreadPoolExecutor(2) as threads:
+            cutter = Cutter(Pictures([there], "train"), cutting, threads)
+            return [prompt for step in range(10) for prompt in cutter.batch(step).prompts]
+
+    drawn = prompts()
+    assert caplog.text.count("Left out") == 1
+    assert str(broken) in caplog.text
+    assert broken.stem not in {prompt.split()[1] for prompt in drawn}
+    assert drawn == prompts()
+    for sample in pictures.samples:
+        sample.path.write_bytes(b"no picture")
+    with pytest.raises(ImageError):
+        prompts()
 
 
 def test_pictures_that_do_not_fit_into_memory_are_read_again(source):

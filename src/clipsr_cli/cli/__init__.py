@@ -11,6 +11,7 @@ from clipsr_cli import __version__
 from clipsr_cli.cli import console
 from clipsr_cli.cli.data import data_app
 from clipsr_cli.cli.env import env
+from clipsr_cli.cli.eval import evaluate
 from clipsr_cli.cli.train import train
 from clipsr_cli.cli.upscale import INTERRUPTED, upscale
 from clipsr_cli.cli.weights import weights_app
@@ -40,6 +41,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(upscale)
+app.command("eval")(evaluate)
 app.command()(train)
 app.command()(env)
 app.add_typer(data_app, name="data")

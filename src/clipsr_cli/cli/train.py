@@ -1,5 +1,6 @@
 """``clipsr train``: train a generator from a recipe, or on one dataset."""
 
+import math
 import os
 import shlex
 import time
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clipsr_cli.cli import console
-from clipsr_cli.cli.options import Device, Json, check_choice, check_device, check_scale
+from clipsr_cli.cli.options import Json, check_choice, check_device, check_scale
 from clipsr_cli.errors import InputError
 
 if TYPE_CHECKING:
@@ -54,7 +55,9 @@ def train(
         Path | None,
         typer.Option("--export", help="Write the trained generator here too, in half the size."),
     ] = None,
-    device: Device = "auto",
+    device: Annotated[
+        str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N [auto].")
+    ] = None,
     precision: Annotated[
         str | None, typer.Option("--precision", help="auto, fp32, fp16 or bf16.")
     ] = None,
@@ -72,20 +75,27 @@ def train(
     console.set_up_logging(quiet=quiet, verbose=False)
     if scale is not None:
         check_scale(scale)
-    check_device(device)
+    if device is not None:
+        check_device(device)
     if precision is not None:
         check_choice(precision, "--precision", ("auto", "fp32", "fp16", "bf16"))
-    if export is not None and export.suffix != ".safetensors":
-        raise InputError(f"--export is {export}; it must end in .safetensors.")
-    if recipe is None and resume and dataset is None and data_root is None and output is not None:
+    if export is not None:
+        _check_export(export)
+    if recipe is None and resume and output is not None and (output / "config.toml").is_file():
+        # What is given beside it changes it, as it would a recipe.
         recipe = output / "config.toml"
+    if output is None and recipe is not None and (recipe.parent / "checkpoints").is_dir():
+        output = recipe.parent
     given = _recipe(recipe, settings or [])
     _apply_dataset(given, dataset, data_root, group)
-    if scale is not None or "scale" not in given.get("generator", {}):
-        given.setdefault("generator", {})["scale"] = scale or 4
+    generator = given.setdefault("generator", {})
+    if not isinstance(generator, dict):
+        raise InputError(f"generator is {generator!r}; it must be a table of settings.")
+    if scale is not None or "scale" not in generator:
+        generator["scale"] = scale or 4
     if max_steps is not None:
         given["steps"] = max_steps
-    if device != "auto":
+    if device is not None:
         given["device"] = device
     if precision is not None:
         given["precision"] = precision
@@ -103,15 +113,35 @@ def train(
     last = _run(config, folder, resume=resume, show=progress and not quiet, quiet=quiet)
     if int(os.environ.get("RANK", "0")):
         return
-    generator = folder / "generator.safetensors"
+    trained = folder / "generator.safetensors"
     if export is not None:
-        copy_in_half(generator, export)
-        generator = export
+        copy_in_half(trained, export)
+        trained = export
     if json:
-        console.print_json({**last, "generator": str(generator)})
+        # JSON has no infinity.
+        plain = {name: value if math.isfinite(value) else None for name, value in last.items()}
+        console.print_json({**plain, "generator": str(trained)})
     elif not quiet:
-        command = f"clipsr upscale -s {config.generator.scale} -m {shlex.quote(str(generator))}"
-        console.say(f"The trained generator: {generator}. Try it: {command} PICTURES")
+        command = f"clipsr upscale -s {config.generator.scale} -m {shlex.quote(str(trained))}"
+        console.say(f"The trained generator: {trained}. Try it: {command} PICTURES")
+
+
+def _check_export(path: Path) -> None:
+    """Refuse an export that could not be written, before hours of training.
+
+    Raises:
+        InputError: it could not.
+    """
+    if path.suffix != ".safetensors":
+        raise InputError(f"--export is {path}; it must end in .safetensors.")
+    if path.is_dir():
+        raise InputError(f"--export {path} is a folder; it must be a file.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"Cannot write the export {path}: {error.strerror}.") from error
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"Cannot write the export {path}: its folder is read-only.")
 
 
 def _recipe(path: Path | None, changes: list[str]) -> dict[str, Any]:
@@ -156,6 +186,8 @@ def _apply_dataset(
         InputError: what is given and what the recipe has do not make a dataset.
     """
     sources = given.get("sources", [])
+    if not isinstance(sources, list) or not all(isinstance(source, dict) for source in sources):
+        raise InputError("sources must be a list of tables.", hint="Write [[sources]] for each.")
     if dataset is not None:
         if root is None:
             raise InputError(
@@ -163,7 +195,7 @@ def _apply_dataset(
             )
         given["sources"] = [{"dataset": dataset, "root": str(root)}]
     elif root is not None:
-        if not (isinstance(sources, list) and len(sources) == 1 and isinstance(sources[0], dict)):
+        if len(sources) != 1:
             raise InputError(
                 f"--data-root is given, but the recipe has {len(sources)} sources.",
                 hint="Give --dataset too, or change the recipe.",
@@ -174,15 +206,19 @@ def _apply_dataset(
             "Nothing says what to train on.",
             hint="Give a recipe, or --dataset NAME --data-root DIR.",
         )
-    if group is not None:
-        for source in given["sources"]:
+    for source in given["sources"]:
+        if group is not None:
             source["group"] = group
+        if isinstance(source.get("root"), str):
+            # The run's own settings must hold wherever it is resumed from.
+            source["root"] = os.path.abspath(source["root"])
 
 
 def _name(recipe: Path | None, given: dict[str, Any]) -> str:
     if recipe is not None:
         return recipe.stem
-    return f"{given['sources'][0]['dataset']}-x{given['generator']['scale']}"
+    dataset = given["sources"][0].get("dataset", "folder")
+    return f"{dataset}-x{given['generator']['scale']}"
 
 
 def _run(
@@ -195,22 +231,26 @@ def _run(
     from clipsr_cli.weights import find_clip
 
     clip = Clip.create(*find_clip(config.clip), name=config.clip)
-    if not quiet and int(os.environ.get("RANK", "0")) == 0:
+    first = int(os.environ.get("RANK", "0")) == 0
+    quiet = quiet or not first
+    if not quiet:
         where = describe_device(pick_device(config.device))
         console.say(f"Training x{config.generator.scale} for {config.steps} steps on {where}.")
         console.say(f"Everything goes to {folder}.")
     last: dict[str, float] = {}
-    spoken = time.monotonic()
-    with console.progress(config.steps, show=show) as bar:
+    begun = spoken = time.monotonic()
+    done = 0
+    with console.progress(config.steps, show=show and first) as bar:
         for last in run_training(config, clip, folder, resume=resume):
             step = int(last["step"])
+            done += 1
             bar.move(step, _losses(last))
             if quiet:
                 continue
             if "test_psnr" in last:
                 bar.say(_scores(last))
             elif not bar.shown and time.monotonic() - spoken > LINE_EVERY:
-                left = (config.steps - step) * config.batch_size / last["images_per_second"]
+                left = (config.steps - step) * (time.monotonic() - begun) / done
                 bar.say(f"step {step} of {config.steps}: {_losses(last)}, {left / 60:.0f} min left")
                 spoken = time.monotonic()
     return last

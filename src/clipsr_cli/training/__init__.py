@@ -1,5 +1,6 @@
 """Train a generator: the recipe, read top to bottom."""
 
+import logging
 import shutil
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from clipsr_cli.checkpoints import load_learned, read_tensors
-from clipsr_cli.errors import InputError
+from clipsr_cli.errors import ImageError, InputError
 from clipsr_cli.models.clip import Clip
 from clipsr_cli.models.discriminator import Discriminator
 from clipsr_cli.models.generator import Generator
@@ -21,7 +22,7 @@ from clipsr_cli.training import run
 from clipsr_cli.training.config import TrainConfig
 from clipsr_cli.training.data import Batch, Cutter, Cutting, Pictures
 from clipsr_cli.training.losses import ReconstructionLoss
-from clipsr_cli.training.parallel import own_device, processes
+from clipsr_cli.training.parallel import fair_memory, own_device, processes
 from clipsr_cli.training.progress import Progress
 from clipsr_cli.training.steps import (
     DeviceBatch,
@@ -30,7 +31,9 @@ from clipsr_cli.training.steps import (
     learning_rate_factor,
     training_step,
 )
-from clipsr_cli.training.validation import held_back_pairs, validate
+from clipsr_cli.training.validation import Validation, held_back_pairs, validate
+
+logger = logging.getLogger(__name__)
 
 
 def train(
@@ -95,6 +98,15 @@ def train(
         progress = Progress(config, party, networks, generator)
         if newest is not None:
             progress.load(newest)
+            if party.first:
+                # A kill may have come between the checkpoint and its publishing.
+                run.publish(newest, output)
+        if config.losses.adversarial_from >= config.steps and (judge or config.losses.clip):
+            logger.warning(
+                "losses.adversarial_from is %d: within %d steps the adversarial losses never join.",
+                config.losses.adversarial_from,
+                config.steps,
+            )
         yield from _steps(config, output, progress, device)
 
 
@@ -120,6 +132,8 @@ def _newest(output: Path, *, resume: bool) -> run.Checkpoint | None:
         InputError: there is a run, and it is not to be resumed.
     """
     there = run.checkpoints(output)
+    if resume and not there:
+        logger.warning("%s holds nothing to resume; the training begins.", output)
     if there and not resume:
         raise InputError(
             f"{output} holds a run of {there[-1].step} steps already.",
@@ -134,7 +148,10 @@ def _steps(
     """The steps that are left, with all that is written on the way."""
     party, networks = progress.party, progress.networks
     pictures = Pictures(
-        config.sources, "train", short_side=config.short_side, memory=config.run.memory_gb * 1e9
+        config.sources,
+        "train",
+        short_side=config.short_side,
+        memory=min(config.run.memory_gb * 1e9, fair_memory() / 2),
     )
     cutting = Cutting(
         seed=config.seed,
@@ -154,7 +171,7 @@ def _steps(
             for left in (output / run.CHECKPOINTS).glob("*.tmp"):
                 shutil.rmtree(left)
             held_back = held_back_pairs(config)
-            (output / run.CONFIG).write_text(run.as_toml(config), encoding="utf-8")
+            run.write_text(output / run.CONFIG, run.as_toml(config))
             log = run.Log(output, progress.step)
             closing.callback(log.close)
         threads = ThreadPoolExecutor(config.run.workers)
@@ -177,6 +194,7 @@ def _steps(
             }
             scored = done % config.run.evaluate_every == 0 or done == config.steps
             if log is not None:
+                found = None
                 if scored:
                     with progress.averaged() as generator:
                         found = validate(
@@ -187,18 +205,26 @@ def _steps(
                             autocast=networks.autocast,
                         )
                     row |= found.row()
-                    progress.compare(found.scores["lpips"])
-                    if found.shown:
-                        found.sheet(output / run.SAMPLES / f"{done:08d}.png")
-                        log.show("result", found.results, done)
+                    progress.compare(found.scores.get("lpips", float("inf")))
                 # Before the checkpoint: a run resumed from it does not come by here again.
                 if scored or done % config.run.log_every == 0:
                     log.write({"step": done, **row})
                 if scored or done % config.run.save_every == 0:
                     progress.save(output)
+                if found is not None and found.shown:
+                    log.show("result", found.results, done)
+                    _write_sheet(found, output / run.SAMPLES / f"{done:08d}.png")
                 yield {"step": done, **row}
             if scored:
                 party.wait()
+
+
+def _write_sheet(found: Validation, path: Path) -> None:
+    try:
+        found.sheet(path)
+    except ImageError as error:
+        # Not worth a training.
+        logger.warning("%s", error)
 
 
 def _to_device(batch: Batch, clip: Clip, device: torch.device) -> DeviceBatch:
@@ -216,5 +242,6 @@ def _to_device(batch: Batch, clip: Clip, device: torch.device) -> DeviceBatch:
         low=move(batch.low),
         text=torch.stack([known[prompt] for prompt in batch.prompts]),
         wrong=torch.stack([known[prompt] for prompt in batch.wrong]),
+        has_text=torch.tensor([bool(prompt) for prompt in batch.prompts], device=device),
         has_wrong=torch.tensor([bool(prompt) for prompt in batch.wrong], device=device),
     )

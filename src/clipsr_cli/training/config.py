@@ -111,7 +111,8 @@ class RunConfig:
     sheet_rows: int = 8
     # Threads that decode and cut pictures.
     workers: int = 4
-    # Decoded pictures are kept in memory up to so many GB, then decoded when they are drawn.
+    # In each process decoded pictures are kept in memory up to so many GB, or half of its share of
+    # the machine's; others are decoded when they are drawn.
     memory_gb: float = 8.0
     # How many skipped steps in a row end the run.
     max_skipped: int = 25
@@ -151,7 +152,7 @@ class TrainConfig:
     # Steps of rising learning rate, then its course.
     warmup: int = 100
     schedule: str = "cosine"
-    # Longest gradient, of either network.
+    # Longest gradient, of either network; 0 for any.
     clip_gradient: float = 1.0
     ema: float = 0.999
     # Share of the pictures whose prompt is left empty.
@@ -187,6 +188,24 @@ class TrainConfig:
         for name in ("text_dropout", "ema"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be between 0 and 1.")
+        for name in (
+            "learning_rate",
+            "discriminator_learning_rate",
+            "weight_decay",
+            "warmup",
+            "clip_gradient",
+            "seed",
+        ):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be 0 or more.")
+        for name in ("betas", "discriminator_betas"):
+            if not all(0 <= beta < 1 for beta in getattr(self, name)):
+                raise InputError(f"{name} is {getattr(self, name)}; both must be in [0, 1).")
+        if self.short_side < max(self.crops):
+            raise InputError(
+                f"short_side is {self.short_side}, below the crop of {max(self.crops)}: "
+                "pictures would be reduced and enlarged again."
+            )
         if not 0 < self.min_zoom <= 1:
             raise InputError(f"min_zoom is {self.min_zoom}; it must be above 0, up to 1.")
         for name in ("steps", "batch_size", "short_side"):

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clipsr_cli.evaluation import to_tensor
+from clipsr_cli.evaluation.pairs import to_tensor
 from clipsr_cli.models.clip import Clip
 from clipsr_cli.training.config import ClipTrainConfig
 from clipsr_cli.training.data import Pictures, random_crop

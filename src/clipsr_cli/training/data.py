@@ -1,9 +1,11 @@
 """Pictures, and the batches cut from them: step N's batch depends on the seed and N alone."""
 
+import logging
 from collections.abc import Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from itertools import accumulate
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,11 +13,16 @@ from PIL import Image
 from torch import Tensor
 
 from clipsr_cli import datasets
-from clipsr_cli.datasets import Sample
+from clipsr_cli.datasets import Box, Sample
 from clipsr_cli.degradation import DegradationConfig, degrade
-from clipsr_cli.errors import InputError
-from clipsr_cli.evaluation import read_high, to_tensor
+from clipsr_cli.errors import ImageError, InputError
+from clipsr_cli.evaluation.pairs import read_high, to_tensor
 from clipsr_cli.training.config import Source
+
+logger = logging.getLogger(__name__)
+
+# So many pictures in a row that cannot be read are more than chance.
+MOST_BROKEN = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +76,7 @@ class Pictures:
             )
         self.short_side = short_side
         self._cumulative = np.array(list(accumulate(weights)))
-        self._kept: dict[int, np.ndarray] = {}
+        self._kept: dict[tuple[Path, Box | None], np.ndarray] = {}
         self._room = memory
 
     def __len__(self) -> int:
@@ -81,13 +88,16 @@ class Pictures:
         Raises:
             ImageError: it cannot be read.
         """
-        kept = self._kept.get(index)
+        sample = self.samples[index]
+        # A video's frame is there once for each of its expressions.
+        key = (sample.path, sample.box)
+        kept = self._kept.get(key)
         if kept is not None:
             return kept
-        pixels = read_high(self.samples[index], self.short_side)
-        if pixels.nbytes <= self._room and index not in self._kept:
+        pixels = read_high(sample, self.short_side)
+        if pixels.nbytes <= self._room and key not in self._kept:
             self._room -= pixels.nbytes
-            self._kept[index] = pixels
+            self._kept[key] = pixels
         return pixels
 
     def draw(self, rng: np.random.Generator) -> int:
@@ -133,8 +143,20 @@ class Cutting:
     count: int = 1
 
 
+@dataclass(frozen=True, kw_only=True)
+class Draw:
+    """What a place in a batch gets: a picture, one of its captions, and the prompt it is given."""
+
+    index: int
+    caption: str
+    prompt: str
+
+
 class Cutter:
-    """Cuts batches ahead of their use, picture by picture in threads."""
+    """Cuts batches ahead of their use, picture by picture in threads.
+
+    A picture that cannot be read is told once, and another is drawn in its place.
+    """
 
     def __init__(
         self, pictures: Pictures, cutting: Cutting, threads: Executor, *, ahead: int = 2
@@ -143,25 +165,28 @@ class Cutter:
         self.cutting = cutting
         self.threads = threads
         self.ahead = ahead
-        self._coming: dict[int, list[Future[tuple[Tensor, Tensor]]]] = {}
+        self._coming: dict[int, list[Future[tuple[Draw, Tensor, Tensor]]]] = {}
+        self._told: set[Path] = set()
 
     def batch(self, step: int) -> Batch:
         """Step ``step``'s batch; the ones after it are begun.
 
         Raises:
-            ImageError: one of its pictures cannot be read.
+            ImageError: many pictures in a row cannot be read.
         """
         for number in range(step, step + 1 + self.ahead):
             if number not in self._coming:
                 self._coming[number] = self._begin(number)
         cut = [future.result() for future in self._coming.pop(step)]
         draws = [self._draw(step, place) for place in range(self._whole)]
-        mine = range(self._first, self._first + self.cutting.batch_size)
         return Batch(
-            high=torch.stack([high for high, _ in cut]),
-            low=torch.stack([low for _, low in cut]),
-            prompts=[draws[place][2] for place in mine],
-            wrong=[self._wrong(draws, place) for place in mine],
+            high=torch.stack([high for _, high, _ in cut]),
+            low=torch.stack([low for _, _, low in cut]),
+            prompts=[draw.prompt for draw, _, _ in cut],
+            wrong=[
+                self._wrong(draw, [*draws[place + 1 :], *draws[:place]])
+                for place, (draw, _, _) in enumerate(cut, start=self._first)
+            ],
         )
 
     @property
@@ -173,38 +198,49 @@ class Cutter:
     def _first(self) -> int:
         return self.cutting.batch_size * self.cutting.rank
 
-    def _begin(self, step: int) -> list[Future[tuple[Tensor, Tensor]]]:
+    def _begin(self, step: int) -> list[Future[tuple[Draw, Tensor, Tensor]]]:
         side = int(np.random.default_rng((self.cutting.seed, step)).choice(self.cutting.crops))
         return [
             self.threads.submit(self._cut, step, self._first + place, side)
             for place in range(self.cutting.batch_size)
         ]
 
-    def _rng(self, step: int, place: int) -> np.random.Generator:
-        return np.random.default_rng((self.cutting.seed, step, place))
-
-    def _draw(self, step: int, place: int) -> tuple[int, str, str]:
-        """Which picture is at a place of a batch, a caption of it, and the prompt it gets."""
-        rng = self._rng(step, place)
+    def _draw(self, step: int, place: int, attempt: int = 0) -> Draw:
+        # Another stream than the cut's: every process follows the draws of every place.
+        rng = np.random.default_rng((self.cutting.seed, step, place, 0, attempt))
         index = self.pictures.draw(rng)
         captions = self.pictures.samples[index].captions
         caption = captions[rng.integers(len(captions))] if captions else ""
-        return index, caption, "" if rng.random() < self.cutting.text_dropout else caption
+        dropped = rng.random() < self.cutting.text_dropout
+        return Draw(index=index, caption=caption, prompt="" if dropped else caption)
 
-    def _wrong(self, draws: Sequence[tuple[int, str, str]], place: int) -> str:
-        """The nearest following caption, round the end, that is none of the picture's own."""
-        own = self.pictures.samples[draws[place][0]].captions
-        following = [caption for _, caption, _ in (*draws[place + 1 :], *draws[:place])]
-        return next((other for other in following if other and other not in own), "")
+    def _wrong(self, draw: Draw, others: Sequence[Draw]) -> str:
+        """The first caption among others that is of another picture and none of its own."""
+        own = self.pictures.samples[draw.index]
+        for other in others:
+            sample = self.pictures.samples[other.index]
+            if other.caption and other.caption not in own.captions and sample.path != own.path:
+                return other.caption
+        return ""
 
-    def _cut(self, step: int, place: int, side: int) -> tuple[Tensor, Tensor]:
+    def _cut(self, step: int, place: int, side: int) -> tuple[Draw, Tensor, Tensor]:
         """The picture at a place of a batch and its small version."""
-        index, _, _ = self._draw(step, place)
-        # Another stream than the draw's, which every process follows for every picture.
         rng = np.random.default_rng((self.cutting.seed, step, place, 1))
-        pixels = self.pictures.pixels(index)
+        for attempt in range(MOST_BROKEN):
+            draw = self._draw(step, place, attempt)
+            try:
+                pixels = self.pictures.pixels(draw.index)
+                break
+            except ImageError as error:
+                path = self.pictures.samples[draw.index].path
+                if path not in self._told:
+                    self._told.add(path)
+                    logger.warning("Left out: %s", error)
+                broken = error
+        else:
+            raise broken
         high = random_crop(pixels, side, rng, min_zoom=self.cutting.min_zoom)
-        return high, degrade(high, self.cutting.scale, self.cutting.degradation, rng)
+        return draw, high, degrade(high, self.cutting.scale, self.cutting.degradation, rng)
 
 
 def random_crop(

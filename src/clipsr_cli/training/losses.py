@@ -45,8 +45,8 @@ class ReconstructionLoss(nn.Module):
 
 
 def clip_distance(clip: Clip, fake: Tensor, text: Tensor) -> Tensor:
-    """1 - cosine of pictures (B, 3, H, W) and their text embeddings (B, E) in CLIP, their mean."""
-    return 1 - F.cosine_similarity(clip.image(fake).float(), text.float()).mean()
+    """1 - cosine of pictures (B, 3, H, W) and their text embeddings (B, E) in CLIP: (B,)."""
+    return 1 - F.cosine_similarity(clip.image(fake).float(), text.float())
 
 
 def hinge(real: Tensor, fake: Tensor, mismatched: Tensor | None) -> Tensor:

@@ -60,18 +60,23 @@ def processes(device: torch.device) -> Iterator[Processes]:
     # Long, as the others wait while the first evaluates.
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=timedelta(hours=2))
-    try:
-        yield Processes(rank=dist.get_rank(), count=dist.get_world_size())
-    finally:
-        dist.destroy_process_group()
+    yield Processes(rank=dist.get_rank(), count=dist.get_world_size())
+    # Not after an error: it waits for the others, which wait for this one. The end of this process
+    # is what tells torchrun to end them.
+    dist.destroy_process_group()
 
 
 def own_device(name: str) -> str:
     """The device of this process: with several on GPUs, each takes its own.
 
     Raises:
-        DeviceError: one GPU was named for several processes.
+        DeviceError: one GPU was named for several processes, or Apple's, on which the backward
+            pass of CLIP's resizing is missing (https://github.com/pytorch/pytorch/issues/141287).
     """
+    if name == "mps":
+        raise DeviceError("Training does not run on 'mps'.", hint="Use --device cpu or cuda.")
+    if name == "auto" and not torch.cuda.is_available():
+        return "cpu"
     local, count = os.environ.get("LOCAL_RANK"), int(os.environ.get("WORLD_SIZE", "1"))
     if local is None or count == 1:
         return name
@@ -82,3 +87,14 @@ def own_device(name: str) -> str:
     if name == "cuda" or (name == "auto" and torch.cuda.is_available()):
         return f"cuda:{local}"
     return name
+
+
+def fair_memory() -> float:
+    """This process's share of the machine's memory, in bytes."""
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    try:
+        pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        # Windows does not say.
+        return 8e9 / processes
+    return pages * size / processes

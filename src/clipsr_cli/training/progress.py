@@ -116,8 +116,8 @@ class Progress:
             raise ClipsrError(
                 f"Training stopped after step {self.step}: the losses or gradients of the last "
                 f"{self.skipped} steps were not finite.",
-                hint="Go on from the last checkpoint with --resume in another --precision "
-                "(bf16 or fp32), or begin anew with a lower learning_rate.",
+                hint="Go on from the last checkpoint by --resume --precision bf16 (or fp32), or "
+                "begin anew with a lower learning_rate.",
             )
 
 

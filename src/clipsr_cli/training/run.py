@@ -37,7 +37,9 @@ TENSORBOARD = "tensorboard"
 
 # Settings that may differ when a run is resumed: they do not decide what a step does, or, like
 # ``steps``, decide it from here on.
-FREE = frozenset({"steps", "device", "run", "licence", "compile"})
+FREE = frozenset({"steps", "device", "precision", "run", "licence", "compile"})
+# Likewise of each source: data may move, and a broken picture may have to be left out.
+FREE_OF_SOURCES = frozenset({"root", "exclude"})
 
 
 def as_toml(config: TrainConfig) -> str:
@@ -55,8 +57,19 @@ def _plain(value: Any) -> Any:
 
 def recipe(config: TrainConfig, processes: int) -> dict[str, str]:
     """The settings that decide the weights, as text, to be compared when a run is resumed."""
-    fixed = {name: repr(value) for name, value in asdict(config).items() if name not in FREE}
-    return fixed | {"processes": str(processes)}
+    settings = {name: value for name, value in asdict(config).items() if name not in FREE}
+    settings["sources"] = [
+        {name: value for name, value in source.items() if name not in FREE_OF_SOURCES}
+        for source in settings["sources"]
+    ]
+    return {name: repr(value) for name, value in settings.items()} | {"processes": str(processes)}
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in one step."""
+    aside = path.with_name(path.name + ".tmp")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +137,7 @@ def save_checkpoint(
         # Of a run that was resumed from before it; the same step gives the same weights.
         shutil.rmtree(folder)
     aside.replace(folder)
-    _publish(folder / GENERATOR, output / GENERATOR)
+    publish(Checkpoint(folder=folder, step=step), output)
     there = checkpoints(output)
     for old in there[: max(0, len(there) - keep)]:
         if old.step != best:
@@ -132,15 +145,15 @@ def save_checkpoint(
     return Checkpoint(folder=folder, step=step)
 
 
-def _publish(source: Path, target: Path) -> None:
-    """Put a copy of a file at another place in one step."""
-    aside = target.with_name(target.name + ".tmp")
+def publish(checkpoint: Checkpoint, output: Path) -> None:
+    """Make a checkpoint's generator the run's, in one step."""
+    aside = output / (GENERATOR + ".tmp")
     aside.unlink(missing_ok=True)
     try:
-        os.link(source, aside)
+        os.link(checkpoint.generator, aside)
     except OSError:
-        shutil.copyfile(source, aside)
-    aside.replace(target)
+        shutil.copyfile(checkpoint.generator, aside)
+    aside.replace(output / GENERATOR)
 
 
 class Log:
@@ -153,9 +166,7 @@ class Log:
         path = output / METRICS
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         kept = [line for line in lines if _step(line) <= first]
-        aside = path.with_name(path.name + ".tmp")
-        aside.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-        aside.replace(path)
+        write_text(path, "".join(line + "\n" for line in kept))
         self.file = path.open("a", encoding="utf-8", buffering=1)
         self.board = _board(output / TENSORBOARD, first)
 

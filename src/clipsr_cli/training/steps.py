@@ -31,9 +31,14 @@ def parameter_groups(
 ) -> list[dict[str, object]]:
     """Decay matrices and kernels; leave biases, norms and scales alone."""
     return [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in parameters if not _is_vector(p)], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if _is_vector(p)], "weight_decay": 0.0},
     ]
+
+
+def _is_vector(parameter: nn.Parameter) -> bool:
+    """Whether it has one long side at most, as (C,) and (C, 1, 1) have."""
+    return parameter.numel() == max(parameter.shape, default=1)
 
 
 class Learner:
@@ -44,7 +49,7 @@ class Learner:
         learning_rate: at a factor of 1.
         betas: of AdamW.
         weight_decay: of AdamW, for matrices and kernels.
-        clip_gradient: longest gradient.
+        clip_gradient: longest gradient; 0 for any.
         scaler: keeps small fp16 gradients from vanishing; a disabled one for other precisions.
         processes: whose gradients are averaged.
     """
@@ -86,7 +91,8 @@ class Learner:
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         self.processes.average([*gradients, total])
         self.scaler.unscale_(self.optimiser)
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.clip_gradient)
+        longest = self.clip_gradient or math.inf
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, longest)
         # A loss can be infinite where its gradient is not: L1's is a sign.
         finite = bool(torch.isfinite(norm) & torch.isfinite(total))
         if finite:
@@ -101,7 +107,9 @@ class Learner:
     def load(self, state: dict[str, Any]) -> None:
         """Go on from a ``state()``."""
         self.optimiser.load_state_dict(state["optimiser"])
-        self.scaler.load_state_dict(state["scaler"])
+        # Empty where the run was in another precision.
+        if state["scaler"] and self.scaler.is_enabled():
+            self.scaler.load_state_dict(state["scaler"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +120,7 @@ class DeviceBatch:
         high, low  (B, 3, H, W), (B, 3, H/s, W/s)
         text       (B, E)
         wrong      (B, E)   another picture's text
+        has_text   (B,)     bool; False where the prompt is empty
         has_wrong  (B,)     bool; False where there is no other text
     """
 
@@ -119,6 +128,7 @@ class DeviceBatch:
     low: Tensor
     text: Tensor
     wrong: Tensor
+    has_text: Tensor
     has_wrong: Tensor
 
 
@@ -208,7 +218,10 @@ def generator_losses(
     with networks.autocast():
         terms = networks.reconstruction(fake, batch.high, step)
         if config.clip and step >= config.adversarial_from:
-            terms["clip"] = config.clip * clip_distance(networks.clip, fake, batch.text)
+            distance = clip_distance(networks.clip, fake, batch.text)
+            # An empty prompt says nothing that a picture could come near to.
+            told = batch.has_text.float()
+            terms["clip"] = config.clip * (distance * told).sum() / told.sum().clamp_min(1)
         features = judge.look(networks.clip, fake) if judge is not None else ()
     if judge is not None:
         scores = judge(features, judge.read(batch.text))

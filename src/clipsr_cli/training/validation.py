@@ -1,25 +1,38 @@
 """Score a generator in training on held-back pictures, and show some of them."""
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from clipsr_cli import evaluation
-from clipsr_cli.errors import InputError
-from clipsr_cli.evaluation import Pair
+from clipsr_cli.errors import ClipsrError, InputError
+from clipsr_cli.evaluation.pairs import Pair, make_pair, to_8_bit, to_pixels
+from clipsr_cli.evaluation.protocol import Protocol, choose_prompts, spread
+from clipsr_cli.evaluation.scoring import Enlarge, bicubic, score
+from clipsr_cli.metrics import METRICS, Setting
 from clipsr_cli.models.generator import Generator
 from clipsr_cli.reports import draw_sheet, strip
 from clipsr_cli.training.config import TrainConfig
 from clipsr_cli.training.data import read_source
 
+logger = logging.getLogger(__name__)
+
+# The last one decides which checkpoint is the best.
+SCORED = ("psnr", "lpips")
+
 
 def held_back_pairs(config: TrainConfig) -> list[Pair]:
-    """Some held-back pictures, spread over the sources and the same ones every time."""
+    """Some held-back pictures, spread over the sources and the same ones every time.
+
+    Raises:
+        InputError: there are none that can be scored.
+    """
     samples = [
         sample
         for source in config.sources
@@ -31,8 +44,18 @@ def held_back_pairs(config: TrainConfig) -> list[Pair]:
             "The sources hold no picture of split 'test'.",
             hint="See: clipsr data check NAME --data-root DIR",
         )
-    chosen = evaluation.spread(samples, config.run.evaluate_count)
-    return list(evaluation.pairs(chosen, scale=config.generator.scale))
+    protocol = Protocol(scale=config.generator.scale)
+    chosen = spread(samples, config.run.evaluate_count)
+    prompts = choose_prompts(chosen, protocol.prompts)
+    pairs = []
+    for sample, prompt in zip(chosen, prompts, strict=True):
+        try:
+            pairs.append(make_pair(sample, protocol, prompt, short_side=config.short_side))
+        except ClipsrError as error:
+            logger.warning("Not evaluated on: %s: %s", sample.name, error)
+    if not pairs:
+        raise InputError("None of the held-back pictures can be scored.")
+    return pairs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,12 +83,18 @@ class Validation:
             ImageError: it cannot be written.
         """
         strips = [
-            strip(_image(pair.low), _image(result), _image(pair.high), label=pair.prompt)
+            strip(
+                Image.fromarray(pair.small().pixels),
+                _image(result),
+                _image(pair.high),
+                label=pair.prompt,
+            )
             for pair, result in zip(self.shown, self.results, strict=True)
         ]
         draw_sheet(("small", "bicubic", "result", "true"), strips, path)
 
 
+@torch.no_grad()
 def validate(
     generator: Generator,
     held_back: Sequence[Pair],
@@ -75,24 +104,37 @@ def validate(
     autocast: Callable[[], AbstractContextManager[None]],
 ) -> Validation:
     """Score a generator in eval mode, keeping ``rows`` of its results to be shown."""
-    shown = evaluation.spread(held_back, rows)
+    metrics = {name: METRICS[name] for name in SCORED}
+    setting = Setting(scale=generator.config.scale, device=device)
+    shown = spread(held_back, rows)
     wanted = {id(pair) for pair in shown}
     results: list[Tensor] = []
 
-    def enlarge(low: Tensor, prompts: Sequence[str]) -> Tensor:
+    def enlarge(pair: Pair) -> Tensor:
+        assert pair.low is not None
         with autocast():
-            high = generator(low, generator.clip.text(prompts))
+            high = generator(pair.low[None].to(device), generator.clip.text([pair.prompt]))
         # A network that has gone astray is shown as it is: black.
-        results.append(evaluation.to_8_bit(high)[0].nan_to_num().cpu())
-        return high
+        return to_8_bit(high[0]).nan_to_num().cpu()
 
-    found = list(
-        evaluation.evaluate(enlarge, held_back, scale=generator.config.scale, device=device)
+    def scores(make: Enlarge, *, keep: bool) -> dict[str, float]:
+        found = []
+        for pair in held_back:
+            result = make(pair)
+            if keep and id(pair) in wanted:
+                results.append(result)
+            found.append(score(pair, result, metrics, setting).scores)
+        columns = {name: [row[name] for row in found] for name in SCORED}
+        known = {name: [v for v in values if v is not None] for name, values in columns.items()}
+        return {name: float(np.mean(values)) for name, values in known.items() if values}
+
+    return Validation(
+        scores=scores(enlarge, keep=True),
+        bicubic=scores(bicubic, keep=False),
+        shown=shown,
+        results=results,
     )
-    scores, bicubic = evaluation.means(found)
-    kept = [r for pair, r in zip(held_back, results, strict=True) if id(pair) in wanted]
-    return Validation(scores=scores, bicubic=bicubic, shown=shown, results=kept)
 
 
 def _image(pixels: Tensor) -> Image.Image:
-    return Image.fromarray(pixels.mul(255).round().byte().permute(1, 2, 0).numpy())
+    return Image.fromarray(to_pixels(pixels))

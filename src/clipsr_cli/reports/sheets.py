@@ -1,20 +1,26 @@
 """Put small pictures and their enlargements side by side on one sheet."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from clipsr_cli import encoders, images, pictures
-from clipsr_cli.errors import ClipsrError
-from clipsr_cli.pictures import Picture
+from clipsr_cli import encoders, images
+from clipsr_cli.errors import ClipsrError, ImageError
+from clipsr_cli.evaluation.report import Report
+from clipsr_cli.pictures import Picture, to_float, to_integer
+from clipsr_cli.reports.cases import BASELINE, choose, deciding, finite, judged
 
 CELL = 320
 MARGIN = 8
 TITLE = 20
 MAX_ROWS = 40
+MAX_MODELS = 3
+
+# The file of a picture by kind (a model's name, ``reference`` or ``low``) and name.
+Pictures = Callable[[str, str], Path]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,14 +55,68 @@ def contact_sheet(rows: Sequence[SheetRow], path: Path) -> int:
     strips = []
     for row in rows[:MAX_ROWS]:
         try:
-            # Our own outputs may be larger than any input.
             low = _visible(images.read(row.low))
-            high = _visible(images.read(row.high, max_pixels=None))
+            high = read_shown(row.high)
         except ClipsrError:
             continue
         strips.append(strip(low, high, label=f"{row.low.name}   {row.prompt}"))
     draw_sheet(("input", "bicubic", "clipsr"), strips, path)
     return len(strips)
+
+
+def evaluation_sheet(report: Report, path: Path, pictures: Pictures, rows: int = 12) -> int:
+    """Write a PNG with a row for each of the worst, the best and some other pictures of a report:
+    small, bicubic, of at most three models what they made of it, and the reference.
+
+    Where there are no small pictures, they and their bicubic enlargement are left out, and so are
+    pictures of which one cannot be read.
+
+    Args:
+        report: what was scored.
+        path: the PNG.
+        pictures: gives the file of a picture by kind (a model's name, ``reference`` or ``low``) and
+            name.
+        rows: how many pictures are shown at most.
+
+    Returns:
+        How many rows it has.
+
+    Raises:
+        ImageError: the sheet cannot be written.
+    """
+    model, metric = judged(report), deciding(report)
+    cases = choose(report, min(rows, MAX_ROWS))
+    chosen = [report.rows[model][case.index] for case in cases] if model is not None else []
+    with_low = any(_can_be_read(pictures("low", row.name)) for row in chosen)
+    made = [name for name in report.models if name != BASELINE or not with_low][:MAX_MODELS]
+    strips = []
+    for row in chosen:
+        score = finite(row.scores.get(metric)) if metric is not None else None
+        label = f"{row.name}   {row.prompt}"
+        if metric is not None and score is not None:
+            asked = report.metrics[metric]
+            label = f"{row.name}   {asked.title} {score:.{asked.digits}f}   {row.prompt}"
+        try:
+            shown = [read_shown(pictures(kind, row.name)) for kind in (*made, "reference")]
+            if with_low:
+                strips.append(strip(read_shown(pictures("low", row.name)), *shown, label=label))
+            else:
+                fitted = [_fit(image, Image.Resampling.LANCZOS) for image in shown]
+                strips.append(Strip(images=fitted, label=label))
+        except ImageError:
+            continue
+    draw_sheet((*(("small", BASELINE) if with_low else ()), *made, "reference"), strips, path)
+    return len(strips)
+
+
+def read_shown(path: Path) -> Image.Image:
+    """A picture in 8-bit RGB, transparent parts on white, however large it is.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    # Our own outputs may be larger than any input.
+    return _visible(images.read(path, max_pixels=None))
 
 
 def strip(low: Image.Image, *others: Image.Image, label: str) -> Strip:
@@ -94,13 +154,21 @@ def draw_sheet(titles: Sequence[str], strips: Sequence[Strip], path: Path) -> No
     encoders.write(images.from_pillow(sheet), path, "png")
 
 
+def _can_be_read(path: Path) -> bool:
+    try:
+        images.read_size(path)
+    except ImageError:
+        return False
+    return True
+
+
 def _visible(picture: Picture) -> Image.Image:
     """8-bit RGB, transparent parts on white."""
-    colour = pictures.to_float(picture.pixels)
+    colour = to_float(picture.pixels)
     if picture.alpha is not None:
-        alpha = pictures.to_float(picture.alpha)[:, :, None]
+        alpha = to_float(picture.alpha)[:, :, None]
         colour = colour * alpha + (1 - alpha)
-    return Image.fromarray(pictures.to_integer(colour, np.uint8))
+    return Image.fromarray(to_integer(colour, np.uint8))
 
 
 def _fit(image: Image.Image, kind: Image.Resampling) -> Image.Image:

@@ -1,0 +1,129 @@
+"""Where an evaluation keeps its rows and pictures, so that a second run need not make them again.
+
+rows.jsonl                         one row of scores for each model and picture
+pictures/reference/NAME.png        what each picture should be
+pictures/low/NAME.png              what it was made from
+pictures/MODEL/NAME.png            what each model made of it
+pictures/reference/metadata.jsonl  captions, so that the folder is a dataset of its own
+"""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any, TextIO
+
+from torch import Tensor
+
+from clipsr_cli import encoders
+from clipsr_cli.errors import InputError, reason
+from clipsr_cli.evaluation.pairs import Pair, to_pixels
+from clipsr_cli.evaluation.report import Row
+from clipsr_cli.pictures import Picture
+
+ROWS = "rows.jsonl"
+PICTURES = "pictures"
+REFERENCE = "reference"
+LOW = "low"
+
+
+class Folder:
+    """The kept part of one evaluation.
+
+    Args:
+        path: the folder; it is made.
+        rules: all that decides a score beside picture and model. Rows made by other rules are left
+            alone, and not used.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+
+    def __init__(self, path: Path, rules: dict[str, Any]) -> None:
+        self.path = path
+        self.rules = _digest(json.dumps(rules, sort_keys=True, default=str).encode())
+        self._rows: dict[tuple[str, ...], Row] = {}
+        self._seen: set[str] = set()
+        self._captions: dict[str, str] = {}
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._read()
+            self._file: TextIO = (path / ROWS).open("a", encoding="utf-8", buffering=1)
+        except OSError as error:
+            raise InputError(f"Cannot write the report {path}: {reason(error)}.") from error
+
+    def close(self) -> None:
+        """Write what is not yet written."""
+        self._file.close()
+        if self._captions:
+            lines = (
+                json.dumps({"file_name": f"{name}.png", "text": [text] if text else []})
+                for name, text in sorted(self._captions.items())
+            )
+            folder = self.path / PICTURES / REFERENCE
+            (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    def picture(self, kind: str, name: str) -> Path:
+        """Where a picture is: ``kind`` is a model's name, ``reference`` or ``low``."""
+        folder = self.path / PICTURES / _safe(kind)
+        # Names of datasets hold no "..": their readers refuse it.
+        return folder / f"{name}.png"
+
+    def keep_pair(self, pair: Pair) -> None:
+        """Write what a picture should be and what it is made from, once."""
+        if pair.name in self._seen:
+            return
+        self._seen.add(pair.name)
+        self._captions[pair.name] = pair.caption
+        self._write(self.picture(REFERENCE, pair.name), pair.high, gray=pair.gray)
+        if pair.low is not None:
+            self._write(self.picture(LOW, pair.name), pair.low, gray=pair.gray)
+
+    def row(self, model: str, fingerprint: str, pair: Pair) -> Row | None:
+        """The kept row of a model's result, where it is of the same picture and words."""
+        row = self._rows.get(self._key(model, fingerprint, pair))
+        return row if row is not None and self.picture(model, pair.name).is_file() else None
+
+    def keep(self, model: str, fingerprint: str, pair: Pair, result: Tensor, row: Row) -> None:
+        """Write a result and its row."""
+        self._write(self.picture(model, pair.name), result, gray=False)
+        key = self._key(model, fingerprint, pair)
+        self._rows[key] = row
+        line: dict[str, Any] = {"key": key, "model": model, "name": row.name, "prompt": row.prompt}
+        line |= {"caption": row.caption, "scores": row.scores}
+        self._file.write(json.dumps(line) + "\n")
+
+    def _key(self, model: str, fingerprint: str, pair: Pair) -> tuple[str, ...]:
+        picture = _digest(to_pixels(pair.high).tobytes())
+        return (self.rules, fingerprint, model, pair.name, pair.prompt, pair.caption, picture)
+
+    def _read(self) -> None:
+        path = self.path / ROWS
+        if not path.is_file():
+            return
+        for line in path.read_text(encoding="utf-8").split("\n"):
+            try:
+                found = json.loads(line)
+                row = Row(
+                    name=found["name"],
+                    prompt=found["prompt"],
+                    caption=found["caption"],
+                    scores=dict(found["scores"]),
+                )
+                self._rows[tuple(found["key"])] = row
+            except (ValueError, KeyError, TypeError):
+                # Half a line, of a run that was killed.
+                continue
+
+    @staticmethod
+    def _write(path: Path, image: Tensor, *, gray: bool) -> None:
+        encoders.write(Picture(pixels=to_pixels(image), gray=gray), path, "png")
+
+
+def _safe(name: str) -> str:
+    """A folder's name for a model's name, which may be a path."""
+    return re.sub(r"[^\w.()+ -]+", "_", name).strip(". ") or "_"
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
