@@ -173,6 +173,12 @@ def test_a_metric_that_cannot_be_had_says_how_to_get_it(run, hr):
         (["HR", "-m", "clipsr-mimi"], 2, "Did you mean 'clipsr-mini'"),
         (["HR", "-m", "gone.safetensors"], 4, "gone.safetensors"),
         (["HR", "--limit", "0"], 2, "--limit"),
+        (["HR", "--split", "train"], 2, "--split means nothing with FOLDER"),
+        (["HR", "--reference", "HR", "--prompts", "empty"], 2, "--prompts means nothing"),
+        (["HR", "--edits", "e.csv", "--metrics", "psnr"], 2, "--metrics means nothing"),
+        (["--dataset", "cub", "--reference", "HR"], 2, "--reference needs"),
+        (["HR", "--report", "HR/report"], 2, "lie in one another"),
+        (["HR", "--metrics", ","], 2, "--metrics names none"),
         (["gone"], 2, "gone"),
         (["HR", "--reference", "gone"], 2, "gone"),
         (["HR", "--reference", "HR", "-m", "clipsr-mini"], 2, "cannot be given with --reference"),
@@ -182,7 +188,7 @@ def test_a_metric_that_cannot_be_had_says_how_to_get_it(run, hr):
     ],
 )
 def test_mistakes_are_refused(run, hr, arguments, code, named):
-    result = run("eval", *(str(hr) if a == "HR" else a for a in arguments))
+    result = run("eval", *(a.replace("HR", str(hr)) for a in arguments))
 
     assert result.exit_code == code, result.stderr
     assert named in result.stderr

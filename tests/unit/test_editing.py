@@ -57,7 +57,7 @@ def test_an_obedient_model_moves_the_colour_and_loses_consistency(setting):
 
 def test_the_sheet_has_a_row_per_prompt(setting):
     strengths = {0.0: obedient(0.0), 1.0: obedient(1.0)}
-    editing = Editing({"a": pair, "b": pair}, [RED_TO_BLUE], strengths, setting, shown=1)
+    editing = Editing({"a": pair, "b": pair}, [RED_TO_BLUE], strengths, setting, shown=3)
     list(editing.run())
 
     assert [prompt for _, _, prompt in editing.strips] == ["a red bird", "a blue bird"]
@@ -72,6 +72,9 @@ def test_a_picture_that_cannot_be_read_stops_nothing(setting):
 
     assert list(editing.run()) == ["a"]
     assert editing.failed == {"x": "It is smaller than 4 pixels."}
+    fails = Editing({"a": pair}, [RED_TO_BLUE], {1.0: lambda _: broken()}, setting)
+    assert list(fails.run()) == fails.moved() == []
+    assert fails.failed.keys() == {"a"}
     none = Editing({"x": broken}, [NO_COLOUR], {1.0: obedient(1.0)}, setting)
     assert list(none.run()) == none.moved() == []
 
@@ -98,13 +101,17 @@ def test_colours_are_found_in_prompts(source, target, towards):
 
 
 def test_edits_are_read_from_csv_and_json_lines(tmp_path):
-    (tmp_path / "a.csv").write_text('from,to\na red bird,"a  blue bird, small"\n')
+    row = 'a red bird,"a  blue bird, small"\n'
+    (tmp_path / "a.csv").write_text("from,to\n" + 2 * row)
+    (tmp_path / "same.csv").write_text("from,to\na bird,a  bird\n")
     (tmp_path / "a.jsonl").write_text('{"from": "a red bird", "to": "a blue bird, small"}\n')
     (tmp_path / "none.csv").write_text("from,to\n")
     (tmp_path / "other.csv").write_text("file_name,text\na,b\n")
 
     expected = [Edit(source="a red bird", target="a blue bird, small")]
     assert read_edits(tmp_path / "a.csv") == read_edits(tmp_path / "a.jsonl") == expected
+    with pytest.raises(InputError, match="stands on both sides"):
+        read_edits(tmp_path / "same.csv")
     with pytest.raises(InputError, match="no pair of prompts"):
         read_edits(tmp_path / "none.csv")
     with pytest.raises(InputError, match="needs the columns from and to"):

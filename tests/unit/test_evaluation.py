@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,13 +13,14 @@ from clipsr_cli.datasets import Sample, read
 from clipsr_cli.degradation import shrink
 from clipsr_cli.errors import ImageError, InputError, UnknownNameError
 from clipsr_cli.evaluation import Assessment, ResultsAssessment
+from clipsr_cli.evaluation import contenders as module
 from clipsr_cli.evaluation.contenders import Contender, contenders
 from clipsr_cli.evaluation.folder import Folder
 from clipsr_cli.evaluation.pairs import make_pair, read_high, to_pixels
 from clipsr_cli.evaluation.protocol import Protocol, choose_prompts, sample_some
 from clipsr_cli.evaluation.report import Row, difference, estimate
 from clipsr_cli.evaluation.scoring import PLAIN
-from clipsr_cli.metrics import METRICS, Setting
+from clipsr_cli.metrics import METRICS, Metric, Setting
 
 PROTOCOL = Protocol(scale=4, hr_size=64)
 MEASURED = {name: METRICS[name] for name in ("psnr", "psnr_y", "lpips")}
@@ -222,11 +224,12 @@ def test_a_second_run_uses_what_the_first_kept(samples, tmp_path):
     whole, made = run()
     assert made == 5
     assert run()[1] == 5
-    assert run(fingerprint="2")[1] == 10
-    assert run(rules="other")[1] == 15
+    kept = whole.column("mine", "lpips")
     samples[0].path.write_bytes(samples[1].path.read_bytes())
-    assert run()[1] == 16
-    assert first.column("mine", "lpips") == whole.column("mine", "lpips")[:3]
+    assert run()[1] == 6
+    assert run(fingerprint="2")[1] == 11
+    assert run(rules="other")[1] == 16
+    assert first.column("mine", "lpips") == kept[:3]
 
 
 def test_a_killed_run_leaves_rows_that_are_used(samples, tmp_path):
@@ -265,10 +268,109 @@ def test_results_on_disk_agree_to_the_last_digit(samples, tmp_path):
 
     assert found.failed == {}
     for metric in metrics:
-        for model in ("lanczos", "bicubic"):
-            assert found.column(model, metric) == report.column(model, metric)
-            assert found.mean(model, metric) == report.mean(model, metric)
-    assert [row.caption for row in found.rows["lanczos"]] == [s.captions[0] for s in samples]
+        # "lanczos" itself is what the name says, not what lies in a folder of that name.
+        for there, here in (("lanczos 2", "lanczos"), ("bicubic", "bicubic")):
+            assert found.column(there, metric) == report.column(here, metric)
+            assert found.mean(there, metric) == report.mean(here, metric)
+    assert [row.caption for row in found.rows["lanczos 2"]] == [s.captions[0] for s in samples]
+
+
+def test_kept_rows_go_with_the_pictures_that_lie_there(samples, tmp_path):
+    """The same folder at another scale and back."""
+    for scale in (4, 8, 4):
+        protocol = dataclasses.replace(PROTOCOL, scale=scale)
+        folder = Folder(tmp_path / "report", {"scale": scale})
+        report, _ = assess(samples, protocol=protocol, folder=folder)
+        folder.close()
+    on_disk = ResultsAssessment(
+        tmp_path / "report" / "pictures" / "lanczos",
+        tmp_path / "report" / "pictures" / "reference",
+        captions={},
+        protocol=Protocol(scale=None),
+        metrics=MEASURED,
+        setting=Setting(),
+    )
+    list(on_disk.run())
+
+    assert on_disk.report().rows.keys() == {"lanczos 2"}
+    assert on_disk.report().column("lanczos 2", "psnr") == report.column("lanczos", "psnr")
+
+
+@pytest.mark.parametrize("name", ["bicubic", "reference", "low"])
+def test_a_results_folder_of_any_name_is_scored_as_it_is(samples, tmp_path, photo, name):
+    for sample in samples:
+        photo(tmp_path / name / sample.name, width=90, height=80, seed=99)
+    assessment = ResultsAssessment(
+        tmp_path / name,
+        tmp_path / "hr",
+        captions={},
+        protocol=Protocol(scale=None),
+        metrics=MEASURED,
+        setting=Setting(),
+        folder=Folder(tmp_path / "report", {}),
+    )
+    list(assessment.run())
+    assessment.folder.close()
+    report = assessment.report()
+
+    (model,) = report.models
+    assert model == f"{name} 2"
+    assert report.mean(model, "psnr").mean < 25
+    kept = np.asarray(Image.open(assessment.folder.picture("reference", samples[0].name)))
+    assert np.array_equal(kept, np.asarray(Image.open(samples[0].path)))
+
+
+def test_a_score_of_the_whole_set_alone_is_enough(samples, tmp_path, photo):
+    class Count:
+        def __init__(self, _):
+            self.seen = 0
+
+        def add(self, _):
+            self.seen += 1
+
+        def value(self):
+            return float(self.seen)
+
+    count = Metric(title="n", higher_is_better=True, gather=Count)
+    for sample in samples:
+        photo(tmp_path / "mine" / sample.name, width=90, height=80, seed=99)
+    assessment = ResultsAssessment(
+        tmp_path / "mine",
+        tmp_path / "hr",
+        captions={},
+        protocol=Protocol(scale=None),
+        metrics={"n": count},
+        setting=Setting(),
+    )
+    list(assessment.run())
+    assert assessment.report().mean("mine", "n").mean == 5
+
+    def fails(pair):
+        raise ImageError("no")
+
+    broken = [PLAINS[0], Contender(name="bad", enlarge=fails, fingerprint="")]
+    report, _ = assess(samples, metrics={"n": count}, found=broken)
+    assert report.whole["bicubic"] == {"n": 0.0}
+
+
+def test_names_of_any_length_and_kind_are_kept_apart(samples, tmp_path):
+    long = "x" * 240
+    samples = [
+        dataclasses.replace(samples[0], name=f"{long}a.png"),
+        dataclasses.replace(samples[1], name=f"{long}b.png"),
+    ]
+    found = [
+        Contender(name=n, enlarge=PLAIN["bicubic"], fingerprint=n) for n in ("a@1", "a#1", "a/1")
+    ]
+    folder = Folder(tmp_path / "report", {})
+    report, _ = assess(samples, found=found, folder=folder)
+    folder.close()
+
+    assert not report.failed
+    files = list((tmp_path / "report" / "pictures").rglob("*.png"))
+    assert len(files) == 2 * (2 + 3)
+    again = read("folder", tmp_path / "report" / "pictures" / "reference")
+    assert sorted(sample.captions for sample in again) == [("a blue dog",), ("a red bird",)]
 
 
 def results(tmp_path, **more):
@@ -343,6 +445,7 @@ def test_a_limit_picks_by_name_and_seed(samples):
         ({"crop": "left"}, InputError, "left"),
         ({"prompts": "other"}, InputError, "other"),
         ({"hr_size": 8}, InputError, "hr_size is 8"),
+        ({"hr_size": 100}, InputError, "multiple of 16"),
         ({"border": -1}, InputError, "border is -1"),
     ],
 )
@@ -352,8 +455,9 @@ def test_impossible_protocols_are_refused(change, kind, named):
 
 
 def test_the_protocol_is_told_in_plain_values():
-    for protocol in (PROTOCOL, Protocol(scale=None), Protocol(scale=8, crop="none")):
-        words = protocol.in_words()
+    told = [PROTOCOL.in_words(), Protocol(scale=8, crop="none").in_words()]
+    told += [Protocol(scale=scale).of_results_in_words() for scale in (None, 8)]
+    for words in told:
         assert json.loads(json.dumps(words)) == words
     assert "MATLAB" in Protocol(scale=4, kernel="matlab").in_words()["kernel"]
 
@@ -388,6 +492,7 @@ def test_models_have_names_of_their_own(tmp_path, make_generator, monkeypatch):
     monkeypatch.setattr(
         Upscaler, "load", lambda *_, **__: Upscaler(make_generator(4), device="cpu")
     )
+    monkeypatch.setattr(module, "find_clip", lambda _: ("tiny", Path(__file__)))
     paths = [tmp_path / "runs" / name / "generator.safetensors" for name in ("one", "two")]
     paths += [tmp_path / "mine.safetensors", tmp_path / "other" / "mine.safetensors"]
     for index, path in enumerate(paths):
@@ -405,6 +510,7 @@ def test_a_model_is_scored_through_its_tiles(samples, make_generator, monkeypatc
 
     upscaler = Upscaler(make_generator(4), device="cpu")
     monkeypatch.setattr(Upscaler, "load", lambda *_, **__: upscaler)
+    monkeypatch.setattr(module, "find_clip", lambda _: ("tiny", Path(__file__)))
     (tmp_path / "mine.safetensors").touch()
     found = contenders([str(tmp_path / "mine.safetensors")], scale=4)
     pair = make_pair(samples[0], PROTOCOL, "a red bird")

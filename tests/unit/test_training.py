@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from clipsr_cli.checkpoints import load_generator, read_header, read_tensors
 from clipsr_cli.config import build, read_toml
@@ -20,7 +19,6 @@ from clipsr_cli.training.config import (
     ClipTrainConfig,
     LossConfig,
     RunConfig,
-    Source,
     TrainConfig,
 )
 from clipsr_cli.training.contrastive import contrastive_loss, retrieval, train_clip
@@ -37,22 +35,6 @@ TINY = GeneratorConfig(
     prompts=2,
 )
 FULL = LossConfig(adversarial_from=2)
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    """Twelve small pictures with two captions each, some of them held back."""
-    root = tmp_path_factory.mktemp("pictures")
-    rng = np.random.default_rng(0)
-    rows = []
-    for index in range(12):
-        name = f"{index}.png"
-        pixels = rng.integers(0, 256, (12, 14, 3), dtype=np.uint8)
-        Image.fromarray(pixels).resize((84, 72), Image.Resampling.BICUBIC).save(root / name)
-        rows.append({"file_name": name, "text": [f"picture {index}", f"number {index}"]})
-    rows[3]["text"] = []
-    (root / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    return Source(root=root, held_back=0.3)
 
 
 @pytest.fixture

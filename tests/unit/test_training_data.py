@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from clipsr_cli.degradation import DegradationConfig, shrink
 from clipsr_cli.errors import ImageError, InputError, UnknownNameError
@@ -27,22 +26,8 @@ CUTTING = Cutting(
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    root = tmp_path_factory.mktemp("pictures")
-    rng = np.random.default_rng(0)
-    rows = []
-    for index in range(12):
-        name = f"{index}.png"
-        pixels = rng.integers(0, 256, (12, 14, 3), dtype=np.uint8)
-        Image.fromarray(pixels).resize((84, 72), Image.Resampling.BICUBIC).save(root / name)
-        rows.append({"file_name": name, "text": [f"picture {index}", f"number {index}"]})
-    (root / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    return Source(root=root, held_back=0.3)
-
-
-@pytest.fixture(scope="module")
 def pictures(source):
-    return Pictures([source], "train")
+    return Pictures([source], "train", captioned=True)
 
 
 @pytest.fixture
@@ -125,14 +110,14 @@ def test_a_broken_picture_is_told_once_and_another_takes_its_place(source, tmp_p
     root = tmp_path / "pictures"
     shutil.copytree(source.root, root)
     there = dataclasses.replace(source, root=root)
-    pictures = Pictures([there], "train")
+    pictures = Pictures([there], "train", captioned=True)
     broken = pictures.samples[0].path
     broken.write_bytes(broken.read_bytes()[:200])
 
     def prompts():
         cutting = dataclasses.replace(CUTTING, batch_size=4, text_dropout=0.0)
         with ThreadPoolExecutor(2) as threads:
-            cutter = Cutter(Pictures([there], "train"), cutting, threads)
+            cutter = Cutter(Pictures([there], "train", captioned=True), cutting, threads)
             return [prompt for step in range(10) for prompt in cutter.batch(step).prompts]
 
     drawn = prompts()

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from clipsr_cli.metrics import Setting
 
 SOME_FAILED = 3
+# Of the sheet.
+MOST_ROWS = 24
 
 
 def evaluate_edits(
@@ -51,7 +53,12 @@ def evaluate_edits(
         model, scale=protocol.scale, device=str(setting.device), precision=precision
     )
     pairs = {sample.name: partial(make_pair, sample, protocol, "") for sample in samples}
-    editing = Editing(pairs, asked, enlargers, setting)
+    if report is not None:
+        try:
+            report.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"Cannot write the report {report}: {error.strerror}.") from error
+    editing = Editing(pairs, asked, enlargers, setting, shown=MOST_ROWS if report else 0)
     with console.progress(editing.total, show=show) as bar:
         for name in editing.run():
             bar.advance(name)
@@ -63,7 +70,7 @@ def evaluate_edits(
     found = {
         "edits": [_plain(row) for row in moved],
         "model": model,
-        "protocol": protocol.in_words(),
+        "protocol": {k: v for k, v in protocol.in_words().items() if k != "prompts"},
         "clip": setting.clip.name if setting.clip else None,
     }
     if json:
@@ -113,16 +120,15 @@ def _write(editing: "Editing", found: dict[str, Any], folder: Path) -> None:
 
     from PIL import Image
 
-    from clipsr_cli.evaluation.pairs import to_pixels
     from clipsr_cli.reports import draw_sheet, strip
 
     strips = [
         strip(
-            Image.fromarray(pair.small().pixels),
-            *(Image.fromarray(to_pixels(picture)) for picture in made),
+            Image.fromarray(small.pixels),
+            *(Image.fromarray(picture) for picture in made),
             label=prompt,
         )
-        for pair, made, prompt in editing.strips
+        for small, made, prompt in editing.strips
     ]
     titles = ("small", "bicubic", *(f"strength {strength:g}" for strength in editing.enlargers))
     draw_sheet(titles, strips, folder / "edits.png")

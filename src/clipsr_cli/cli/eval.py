@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from clipsr_cli import __version__
 from clipsr_cli.cli import console
 from clipsr_cli.cli.editing import evaluate_edits
 from clipsr_cli.cli.options import Device, Json, check_choice, check_device, check_scale
@@ -21,6 +22,17 @@ if TYPE_CHECKING:
 
 SOME_FAILED = 3
 
+# Options that decide nothing, by what is scored.
+UNUSED = {
+    "": (),
+    "FOLDER": ("data_root", "split", "group"),
+    "--reference": (
+        *("data_root", "split", "group", "prompts", "text_strength"),
+        *("hr_size", "crop", "precision"),
+    ),
+    "--edits": ("metrics", "prompts", "text_strength", "border", "workers"),
+}
+
 WHAT, HOW, SPEED = "What is scored", "How", "Speed"
 
 
@@ -29,6 +41,7 @@ def _option(*names: str, help: str, panel: str) -> Any:
 
 
 def evaluate(
+    context: typer.Context,
     folder: Annotated[
         Path | None,
         typer.Argument(
@@ -75,7 +88,12 @@ def evaluate(
     ] = 1.0,
     metrics: Annotated[
         str | None,
-        _option("--metrics", help="Comma-separated; all that can be had by default.", panel=HOW),
+        _option(
+            "--metrics",
+            help="Comma-separated: psnr, psnr_y, ssim, ms_ssim, lpips, clip_score, lr_psnr "
+            "(the default), dists, niqe, fid, kid.",
+            panel=HOW,
+        ),
     ] = None,
     clip: Annotated[
         str, _option("--clip", help="The CLIP of the CLIP score.", panel=HOW)
@@ -139,17 +157,23 @@ def evaluate(
             "Give either a folder of pictures or a dataset.",
             hint="clipsr eval FOLDER, or clipsr eval --dataset NAME --data-root DIR",
         )
+    mode = "--edits" if edits else "--reference" if reference else "FOLDER" if folder else ""
+    _refuse_unused(context, mode)
+    if reference is not None and (folder is None or edits is not None):
+        raise InputError("--reference needs a folder of results, and no --edits.")
+    _check_report(report, [path for path in (folder, reference, data_root) if path is not None])
 
     from clipsr_cli.evaluation import Assessment, ResultsAssessment
-    from clipsr_cli.evaluation.contenders import contenders
+    from clipsr_cli.evaluation.contenders import contenders, digest
     from clipsr_cli.evaluation.folder import Folder
     from clipsr_cli.evaluation.protocol import Protocol, sample_some
     from clipsr_cli.metrics import Setting
     from clipsr_cli.runtime import pick_device
+    from clipsr_cli.weights import find_clip
 
     if edits is not None:
-        if reference is not None or len(model or []) > 1:
-            raise InputError("--edits takes one --model, and no --reference.")
+        if len(model or []) > 1:
+            raise InputError("--edits takes one --model.")
         metrics = "clip_score,lr_psnr"
     chosen, missing = _metrics(metrics)
     protocol = Protocol(
@@ -183,7 +207,14 @@ def evaluate(
         return
     kept = None
     if report is not None:
-        kept = Folder(report, {"protocol": asdict(protocol), "metrics": [*chosen], "clip": clip})
+        rules: dict[str, Any] = {
+            "protocol": asdict(protocol),
+            "metrics": [*chosen],
+            "clip": digest(find_clip(clip)[1]) if setting.clip else None,
+            "device": setting.device.type,
+            "version": __version__,
+        }
+        kept = Folder(report, rules)
     shared: dict[str, Any] = {
         "protocol": protocol,
         "metrics": chosen,
@@ -193,7 +224,10 @@ def evaluate(
     }
     if reference is not None:
         assert folder is not None
-        assessment: Assessment | ResultsAssessment = _of_results(folder, reference, model, shared)
+        some = {"limit": limit, "seed": seed}
+        assessment: Assessment | ResultsAssessment = _of_results(
+            folder, reference, model, shared | some
+        )
     else:
         samples = sample_some(_samples(folder, dataset, data_root, split, group), limit, seed)
         found = contenders(
@@ -205,23 +239,56 @@ def evaluate(
         )
         name, part = (dataset, split) if dataset else (str(folder), "all")
         assessment = Assessment(samples, found, dataset=name, split=part, **shared)
-    with console.progress(assessment.total, show=progress and not quiet) as bar:
-        for name in assessment.run():
-            bar.advance(name)
+    try:
+        with console.progress(assessment.total, show=progress and not quiet) as bar:
+            for name in assessment.run():
+                bar.advance(name)
+    finally:
+        if kept is not None:
+            kept.close()
     result = assessment.report()
     words = result.protocol | ({"clip": setting.clip.name} if setting.clip else {})
     result = replace(result, missing=missing, protocol=words)
-    if kept is not None:
-        kept.close()
     if not any(result.rows.values()):
-        first = next(iter(result.failed.items()), ("", "there are none"))
-        raise ImageError(f"No picture could be scored: {first[0]}: {first[1]}")
+        name, why = next(iter(result.failed.items()), ("all", "There are none."))
+        raise ImageError(f"No picture could be scored; {name}: {why}")
     _tell(result, json=json, quiet=quiet)
     if report is not None:
         assert kept is not None
         _write_report(result, report, kept, quiet=quiet)
     if result.failed:
         raise typer.Exit(SOME_FAILED)
+
+
+def _refuse_unused(context: typer.Context, mode: str) -> None:
+    """Refuse options that were given but mean nothing in a mode.
+
+    Raises:
+        InputError: there is one.
+    """
+    for name in UNUSED[mode]:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = name.replace("_", "-")
+            raise InputError(f"--{option} means nothing with {mode}.", hint="Leave it out.")
+
+
+def _check_report(report: Path | None, inputs: list[Path]) -> None:
+    """Refuse a report among the pictures that are scored.
+
+    Raises:
+        InputError: one lies in the other.
+    """
+    if report is None:
+        return
+    target = report.resolve()
+    for path in inputs:
+        there = path.resolve()
+        if target.is_relative_to(there) or there.is_relative_to(target):
+            raise InputError(
+                f"--report {report} and the pictures in {path} lie in one another.",
+                hint="Choose another folder for the report.",
+            )
 
 
 def _metrics(names: str | None) -> "tuple[dict[str, Metric], dict[str, str]]":
@@ -234,7 +301,10 @@ def _metrics(names: str | None) -> "tuple[dict[str, Metric], dict[str, str]]":
     from clipsr_cli.metrics import DEFAULT_METRICS, METRICS, find
 
     if names is not None:
-        return find([name.strip() for name in names.split(",") if name.strip()]), {}
+        asked = [name.strip() for name in names.split(",") if name.strip()]
+        if not asked:
+            raise InputError("--metrics names none.", hint=f"Known: {', '.join(METRICS)}.")
+        return find(asked), {}
     reasons = {name: METRICS[name].missing() for name in METRICS}
     chosen = {name: METRICS[name] for name in DEFAULT_METRICS if not reasons[name]}
     return chosen, {name: reason for name, reason in reasons.items() if reason}

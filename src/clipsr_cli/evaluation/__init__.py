@@ -11,13 +11,13 @@ from typing import TypeVar
 
 from clipsr_cli.datasets import Sample
 from clipsr_cli.errors import ClipsrError
-from clipsr_cli.evaluation.contenders import Contender
+from clipsr_cli.evaluation.contenders import Contender, distinct
 from clipsr_cli.evaluation.folder import Folder
 from clipsr_cli.evaluation.pairs import Pair, make_pair, results_on_disk, to_8_bit
-from clipsr_cli.evaluation.protocol import Protocol, choose_prompts
+from clipsr_cli.evaluation.protocol import Protocol, choose_prompts, some_names
 from clipsr_cli.evaluation.report import Estimate, Report, Row, difference
 from clipsr_cli.evaluation.scoring import PLAIN, Enlarge, compare, score
-from clipsr_cli.metrics import Gathering, Metric, Setting
+from clipsr_cli.metrics import Compared, Gathering, Metric, Setting
 
 __all__ = ["Assessment", "Contender", "Report", "ResultsAssessment"]
 
@@ -67,6 +67,8 @@ class Assessment:
         self._told: dict[str, list[Row]] = {contender.name: [] for contender in self._reading}
         self._failed: dict[str, str] = {}
         self._gatherings = _gatherings(metrics, names, setting)
+        # Of the picture at hand: counted when all of its rows are made.
+        self._made: list[tuple[Gathering, Compared]] = []
 
     @property
     def total(self) -> int:
@@ -83,6 +85,7 @@ class Assessment:
         )
         names = (sample.name for sample in self.samples)
         for name, read in _ahead(names, makers, self.workers):
+            self._made.clear()
             try:
                 pair = read()
                 rows = {c.name: self._row(c, pair, c.name) for c in self.contenders}
@@ -90,6 +93,8 @@ class Assessment:
             except ClipsrError as error:
                 self._failed[name] = str(error)
                 continue
+            for gathering, compared in self._made:
+                gathering.add(compared)
             for kind, row in rows.items():
                 self._rows[kind].append(row)
             for kind, row in told.items():
@@ -129,8 +134,7 @@ class Assessment:
                 return kept
         result = to_8_bit(contender.enlarge(pair)).cpu()
         row = score(pair, result, self.metrics, self.setting)
-        for gathering in gatherings.values():
-            gathering.add(compare(pair, result))
+        self._made += [(gathering, compare(pair, result)) for gathering in gatherings.values()]
         if folder is not None:
             folder.keep(label, contender.fingerprint, pair, result, row)
         return row
@@ -157,6 +161,7 @@ class ResultsAssessment:
         protocol: its scale and kernel tell what the results were made from, where that is known.
         metrics: what is asked for.
         setting: what the metrics need.
+        limit, seed: score at most so many pictures, chosen by seed and name.
         enlargers: to stand beside the results, where the scale is known.
         folder: where rows and pictures are kept; None keeps nothing.
         workers: threads that read pictures.
@@ -174,12 +179,15 @@ class ResultsAssessment:
         protocol: Protocol,
         metrics: Mapping[str, Metric],
         setting: Setting,
+        limit: int | None = None,
+        seed: int = 0,
         enlargers: Mapping[str, Enlarge] | None = None,
         folder: Folder | None = None,
         workers: int = 2,
     ) -> None:
-        self.readers, self._failed = results_on_disk(results, references, captions, protocol)
-        self.model = results.resolve().name
+        readers, self._failed = results_on_disk(results, references, captions, protocol)
+        self.readers = {name: readers[name] for name in some_names([*readers], limit, seed)}
+        self.model = distinct(results.resolve().name, enlargers or ())
         self.references = references
         self.enlargers = dict(enlargers or {})
         self.protocol = protocol
@@ -223,16 +231,19 @@ class ResultsAssessment:
 
     def report(self) -> Report:
         """What has been scored."""
+        whole = _values(self._gatherings)
         return Report(
             dataset=str(self.references),
             split="all",
             scale=self.protocol.scale,
-            protocol=self.protocol.in_words(),
+            protocol=self.protocol.of_results_in_words(),
             rows={
-                kind: rows for kind, rows in self._rows.items() if any(row.scores for row in rows)
+                kind: rows
+                for kind, rows in self._rows.items()
+                if kind == self.model or kind in whole or any(row.scores for row in rows)
             },
             metrics=self.metrics,
-            whole=_values(self._gatherings),
+            whole=whole,
             failed=self._failed,
         )
 

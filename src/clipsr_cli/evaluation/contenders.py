@@ -1,18 +1,19 @@
 """Turn the names of models into functions that enlarge the pairs of an evaluation."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
 from clipsr_cli.evaluation.editing import STRENGTHS
+from clipsr_cli.evaluation.folder import LOW, REFERENCE
 from clipsr_cli.evaluation.pairs import Pair, to_tensor
 from clipsr_cli.evaluation.scoring import PLAIN, Enlarge
 from clipsr_cli.jobs import UpscaleOptions
 from clipsr_cli.upscaling import Upscaler
-from clipsr_cli.weights import find_generator
+from clipsr_cli.weights import find_clip, find_generator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +61,12 @@ def contenders(
             model, scale=scale, device=device, precision=precision, options=options
         )
         taken = [contender.name for contender in found]
-        weights = hashlib.sha256(find_generator(model, scale).read_bytes()).hexdigest()[:16]
-        settings = (upscaler.clip.name, upscaler.device.type, upscaler.precision, text_strength)
+        weights = digest(find_generator(model, scale))
+        clip = digest(find_clip(upscaler.clip.name)[1])
+        settings = (clip, upscaler.device.type, upscaler.precision, text_strength)
         found.append(
             Contender(
-                name=_label(model, taken),
+                name=distinct(_short(model), taken),
                 enlarge=by_upscaler(upscaler),
                 fingerprint=" ".join(map(str, (weights, *settings))),
             )
@@ -103,13 +105,23 @@ def by_upscaler(upscaler: Upscaler) -> Enlarge:
     return enlarge
 
 
-def _label(model: str, taken: Sequence[str]) -> str:
+def digest(path: Path) -> str:
+    """What tells a file of weights from another."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def distinct(name: str, taken: Iterable[str]) -> str:
+    """A name that none of the taken ones, the plain methods or the kept folders has."""
+    label, number = name, 2
+    while label in (*taken, *PLAIN, REFERENCE, LOW):
+        label, number = f"{name} {number}", number + 1
+    return label
+
+
+def _short(model: str) -> str:
     """A short name for a model: of a run's generator.safetensors, the run's."""
     path = Path(model)
-    short = model
-    if path.suffix == ".safetensors":
-        short = path.stem if path.stem != "generator" else path.resolve().parent.name
-    label, number = short, 2
-    while label in (*taken, *PLAIN, "reference", "low"):
-        label, number = f"{short} {number}", number + 1
-    return label
+    if path.suffix != ".safetensors":
+        return model
+    return path.stem if path.stem != "generator" else path.resolve().parent.name

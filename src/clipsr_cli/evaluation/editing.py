@@ -7,16 +7,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from clipsr_cli.colour import COLOURS
 from clipsr_cli.errors import ClipsrError, InputError
-from clipsr_cli.evaluation.pairs import Pair, to_8_bit
+from clipsr_cli.evaluation.pairs import Pair, to_8_bit, to_pixels
 from clipsr_cli.evaluation.report import Estimate, estimate
 from clipsr_cli.evaluation.scoring import Enlarge, compare
 from clipsr_cli.metrics import METRICS, Setting
+from clipsr_cli.pictures import Picture
 from clipsr_cli.prompts import one_line, read_columns
 
 STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0)
@@ -58,7 +60,11 @@ def read_edits(path: Path) -> list[Edit]:
         InputError: it cannot be read, is empty, or a row lacks a column.
     """
     rows = read_columns(path, ("from", "to"))
-    edits = [Edit(source=one_line(source), target=one_line(target)) for _, source, target in rows]
+    found = (Edit(source=one_line(source), target=one_line(target)) for _, source, target in rows)
+    edits = list(dict.fromkeys(found))
+    same = next((edit for edit in edits if edit.source == edit.target), None)
+    if same is not None:
+        raise InputError(f"{path}: {same.source!r} stands on both sides.")
     if not edits:
         raise InputError(f"{path} holds no pair of prompts.", hint="Columns: from,to")
     return edits
@@ -86,7 +92,7 @@ class Editing:
         edits: what is asked of each.
         enlargers: what enlarges a pair, by the strength of its text.
         setting: with the CLIP that judges, and the scale.
-        shown: of how many pictures a sheet is made.
+        shown: rows of the sheet, at most.
     """
 
     def __init__(
@@ -96,7 +102,7 @@ class Editing:
         enlargers: Mapping[float, Enlarge],
         setting: Setting,
         *,
-        shown: int = 4,
+        shown: int = 0,
     ) -> None:
         assert setting.clip is not None
         self.pairs = pairs
@@ -106,7 +112,7 @@ class Editing:
         self.failed: dict[str, str] = {}
         self.shown = shown
         # Rows of the sheet: small picture, results by strength, and what they were told.
-        self.strips: list[tuple[Pair, list[Tensor], str]] = []
+        self.strips: list[tuple[Picture, list[np.ndarray], str]] = []
         self._scores: dict[tuple[Edit, float], list[tuple[float, float | None, float]]] = {
             (edit, strength): [] for edit in edits for strength in enlargers
         }
@@ -118,14 +124,16 @@ class Editing:
 
     def run(self) -> Iterator[str]:
         """Enlarge every picture with every prompt and strength, yielding the name of each done."""
-        for number, (name, read) in enumerate(self.pairs.items()):
+        for name, read in self.pairs.items():
             try:
                 pair = read()
+                scores = [(edit, self._edit(pair, edit)) for edit in self.edits]
             except ClipsrError as error:
                 self.failed[name] = str(error)
                 continue
-            for edit in self.edits:
-                self._edit(pair, edit, show=number < self.shown)
+            for edit, found in scores:
+                for strength, values in found.items():
+                    self._scores[edit, strength].append(values)
             yield name
 
     def moved(self) -> list[Moved]:
@@ -147,9 +155,11 @@ class Editing:
         return found
 
     @torch.no_grad()
-    def _edit(self, pair: Pair, edit: Edit, *, show: bool) -> None:
+    def _edit(self, pair: Pair, edit: Edit) -> dict[float, tuple[float, float | None, float]]:
+        """The gains in CLIP and colour, and the consistency, of one edit by strength."""
         direction = colour_direction(edit)
-        results: dict[str, list[Tensor]] = {edit.source: [], edit.target: []}
+        results: dict[str, list[np.ndarray]] = {edit.source: [], edit.target: []}
+        scores: dict[float, tuple[float, float | None, float]] = {}
         for strength, enlarge in self.enlargers.items():
             before, after = (
                 to_8_bit(enlarge(told)).cpu()
@@ -160,11 +170,12 @@ class Editing:
             if direction is not None:
                 shift = (after - before).mean(dim=(1, 2)) * 255
                 colour = float(shift @ direction)
-            self._scores[edit, strength].append((gain, colour, self._consistency(pair, after)))
-            results[edit.source].append(before)
-            results[edit.target].append(after)
-        if show:
-            self.strips += [(pair, made, prompt) for prompt, made in results.items()]
+            scores[strength] = (gain, colour, self._consistency(pair, after))
+            results[edit.source].append(to_pixels(before))
+            results[edit.target].append(to_pixels(after))
+        if len(self.strips) + len(results) <= self.shown:
+            self.strips += [(pair.small(), made, prompt) for prompt, made in results.items()]
+        return scores
 
     def _nearness(self, picture: Tensor, text: str) -> float:
         """100 times the cosine in CLIP, which unlike the CLIP score may fall below 0."""

@@ -20,11 +20,15 @@ from clipsr_cli.errors import InputError, reason
 from clipsr_cli.evaluation.pairs import Pair, to_pixels
 from clipsr_cli.evaluation.report import Row
 from clipsr_cli.pictures import Picture
+from clipsr_cli.prompts import read_json_lines
 
 ROWS = "rows.jsonl"
 PICTURES = "pictures"
+METADATA = "metadata.jsonl"
 REFERENCE = "reference"
 LOW = "low"
+# Bytes of a file's name.
+LONGEST = 200
 
 
 class Folder:
@@ -43,6 +47,8 @@ class Folder:
         self.path = path
         self.rules = _digest(json.dumps(rules, sort_keys=True, default=str).encode())
         self._rows: dict[tuple[str, ...], Row] = {}
+        # What the picture of each model and name is the result of.
+        self._last: dict[tuple[str, str], tuple[str, ...]] = {}
         self._seen: set[str] = set()
         self._captions: dict[str, str] = {}
         try:
@@ -55,43 +61,63 @@ class Folder:
     def close(self) -> None:
         """Write what is not yet written."""
         self._file.close()
-        if self._captions:
-            lines = (
-                json.dumps({"file_name": f"{name}.png", "text": [text] if text else []})
-                for name, text in sorted(self._captions.items())
-            )
-            folder = self.path / PICTURES / REFERENCE
-            (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        if not self._captions:
+            return
+        metadata = self.path / PICTURES / REFERENCE / METADATA
+        captions = self._kept_captions(metadata) | self._captions
+        lines = (
+            json.dumps({"file_name": name, "text": [text] if text else []})
+            for name, text in sorted(captions.items())
+        )
+        metadata.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     def picture(self, kind: str, name: str) -> Path:
         """Where a picture is: ``kind`` is a model's name, ``reference`` or ``low``."""
         folder = self.path / PICTURES / _safe(kind)
         # Names of datasets hold no "..": their readers refuse it.
-        return folder / f"{name}.png"
+        return folder.joinpath(*map(_fitting, f"{name}.png".split("/")))
 
     def keep_pair(self, pair: Pair) -> None:
         """Write what a picture should be and what it is made from, once."""
         if pair.name in self._seen:
             return
         self._seen.add(pair.name)
-        self._captions[pair.name] = pair.caption
-        self._write(self.picture(REFERENCE, pair.name), pair.high, gray=pair.gray)
+        place = self.picture(REFERENCE, pair.name)
+        self._write(place, pair.high, gray=pair.gray)
+        self._captions[place.relative_to(self.path / PICTURES / REFERENCE).as_posix()] = (
+            pair.caption
+        )
         if pair.low is not None:
             self._write(self.picture(LOW, pair.name), pair.low, gray=pair.gray)
 
     def row(self, model: str, fingerprint: str, pair: Pair) -> Row | None:
         """The kept row of a model's result, where it is of the same picture and words."""
-        row = self._rows.get(self._key(model, fingerprint, pair))
-        return row if row is not None and self.picture(model, pair.name).is_file() else None
+        key = self._key(model, fingerprint, pair)
+        if self._last.get((model, pair.name)) != key:
+            return None
+        return self._rows[key] if self.picture(model, pair.name).is_file() else None
 
     def keep(self, model: str, fingerprint: str, pair: Pair, result: Tensor, row: Row) -> None:
         """Write a result and its row."""
         self._write(self.picture(model, pair.name), result, gray=False)
         key = self._key(model, fingerprint, pair)
         self._rows[key] = row
+        self._last[model, pair.name] = key
         line: dict[str, Any] = {"key": key, "model": model, "name": row.name, "prompt": row.prompt}
         line |= {"caption": row.caption, "scores": row.scores}
         self._file.write(json.dumps(line) + "\n")
+
+    @staticmethod
+    def _kept_captions(metadata: Path) -> dict[str, str]:
+        """The captions of pictures that earlier runs left there."""
+        if not metadata.is_file():
+            return {}
+        found = (row for _, row in read_json_lines(metadata))
+        return {
+            row["file_name"]: next(iter(row.get("text", [])), "")
+            for row in found
+            if (metadata.parent / row["file_name"]).is_file()
+        }
 
     def _key(self, model: str, fingerprint: str, pair: Pair) -> tuple[str, ...]:
         picture = _digest(to_pixels(pair.high).tobytes())
@@ -110,7 +136,9 @@ class Folder:
                     caption=found["caption"],
                     scores=dict(found["scores"]),
                 )
-                self._rows[tuple(found["key"])] = row
+                key = tuple(found["key"])
+                self._rows[key] = row
+                self._last[found["model"], row.name] = key
             except (ValueError, KeyError, TypeError):
                 # Half a line, of a run that was killed.
                 continue
@@ -122,7 +150,18 @@ class Folder:
 
 def _safe(name: str) -> str:
     """A folder's name for a model's name, which may be a path."""
-    return re.sub(r"[^\w.()+ -]+", "_", name).strip(". ") or "_"
+    plain = re.sub(r"[^\w.()+ -]+", "_", name).strip(". ")
+    # Another name may come to the same plain one.
+    return _fitting(plain if plain == name else f"{plain}~{_digest(name.encode())[:6]}")
+
+
+def _fitting(part: str) -> str:
+    """A part of a path, shortened where a file system might not take it with what is put aside."""
+    content = part.encode("utf-8", "surrogateescape")
+    if len(content) <= LONGEST:
+        return part
+    short = content[: LONGEST - 40].decode("utf-8", "ignore")
+    return f"{short}~{_digest(content)}{Path(part).suffix[:8]}"
 
 
 def _digest(content: bytes) -> str:

@@ -63,20 +63,27 @@ class Protocol:
             if getattr(self, name) not in choices:
                 known = ", ".join(choices)
                 raise InputError(f"{name} is {getattr(self, name)!r}; it must be one of: {known}.")
-        if self.hr_size < 32:
-            raise InputError(f"hr_size is {self.hr_size}; it must be 32 or more.")
+        if self.hr_size < 32 or self.hr_size % MULTIPLE:
+            raise InputError(
+                f"hr_size is {self.hr_size}; it must be a multiple of {MULTIPLE} from 32 up."
+            )
         if self.border < 0:
             raise InputError(f"border is {self.border}; it must be 0 or more.")
 
+    def of_results_in_words(self) -> dict[str, str | int | None]:
+        """The protocol of results on disk, for people and for the report."""
+        kernel = KERNEL_WORDS.get(self.kernel, self.kernel)
+        return {
+            "pictures": "whole results on disk against references of the same size",
+            "scale": self.scale,
+            "kernel": f"{kernel}; for LR-PSNR and bicubic" if self.scale else None,
+            "border": self.border,
+            "scores": "per picture in 8 bit, then the mean",
+            "interval": INTERVAL,
+        }
+
     def in_words(self) -> dict[str, str | int | None]:
         """The protocol for people and for the report."""
-        if self.scale is None:
-            return {
-                "pictures": "results on disk against references of the same size",
-                "border": self.border,
-                "scores": "per picture in 8 bit, then the mean",
-                "interval": INTERVAL,
-            }
         crop = {
             "centre": f"the middle {self.hr_size} x {self.hr_size}, smaller ones in sixteens",
             "none": "the whole picture, in multiples of the scale",
@@ -90,7 +97,8 @@ class Protocol:
             "scale": self.scale,
             "hr_size": self.hr_size if self.crop == "centre" else None,
             "crop": crop,
-            "box": f"cut to {BOX_MARGIN} x its side first, short side {BOX_SHORT_SIDE}",
+            "box": f"where a dataset gives one: cut to {BOX_MARGIN} x its side first, "
+            f"short side at most {BOX_SHORT_SIDE}",
             "kernel": KERNEL_WORDS.get(self.kernel, self.kernel),
             "border": self.border,
             "prompts": prompts,
@@ -154,11 +162,16 @@ def spread(items: Sequence[Item], count: int) -> list[Item]:
 
 def sample_some(samples: Sequence[Sample], limit: int | None, seed: int) -> list[Sample]:
     """At most ``limit`` samples, chosen by a hash of seed and name: not by their order."""
-    if limit is None or limit >= len(samples):
-        return list(samples)
-    chosen = sorted(samples, key=lambda sample: _digest(f"{seed} {sample.name}"))[:limit]
-    names = {sample.name for sample in chosen}
+    names = set(some_names([sample.name for sample in samples], limit, seed))
     return [sample for sample in samples if sample.name in names]
+
+
+def some_names(names: Sequence[str], limit: int | None, seed: int) -> list[str]:
+    """At most ``limit`` names, chosen by a hash of seed and name, in their order."""
+    if limit is None:
+        return list(names)
+    chosen = set(sorted(names, key=lambda name: _digest(f"{seed} {name}"))[:limit])
+    return [name for name in names if name in chosen]
 
 
 def _digest(text: str) -> bytes:
