@@ -11,7 +11,6 @@ tensorboard/                       the same, for TensorBoard, where it is instal
 import json
 import logging
 import math
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -148,11 +147,8 @@ def save_checkpoint(
 def publish(checkpoint: Checkpoint, output: Path) -> None:
     """Make a checkpoint's generator the run's, in one step."""
     aside = output / (GENERATOR + ".tmp")
-    aside.unlink(missing_ok=True)
-    try:
-        os.link(checkpoint.generator, aside)
-    except OSError:
-        shutil.copyfile(checkpoint.generator, aside)
+    # No link: who writes over the one must not spoil the other.
+    shutil.copyfile(checkpoint.generator, aside)
     aside.replace(output / GENERATOR)
 
 
