@@ -1,7 +1,10 @@
 """Small pictures, a tiny random CLIP and a tiny random generator, for every test."""
 
-from collections.abc import Callable, Mapping, Sequence
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +16,8 @@ from clipsr_cli.metrics import METRICS
 from clipsr_cli.models.clip import Clip
 from clipsr_cli.models.generator import Generator, GeneratorConfig
 
-DATA = Path(__file__).parent / "data"
+TESTS = Path(__file__).parent
+DATA = TESTS / "data"
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -52,6 +56,32 @@ def make_generator(tiny_clip: Clip) -> Callable[..., Generator]:
         return generator.eval()
 
     return make
+
+
+@pytest.fixture
+def hub_server(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Any]:
+    """A small Hub on loopback (``hub_server.py``), an empty cache, and no wait between tries."""
+    spec = importlib.util.spec_from_file_location("hub_server", TESTS / "hub_server.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["hub_server"] = module
+    spec.loader.exec_module(module)
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "CLIPSR_WEIGHTS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path_factory.mktemp("hf")))
+    # Read when the client is imported, which a test before may have had done.
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", "/nonexistent/token")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True, raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    with module.HubServer() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
+        yield server
 
 
 @pytest.fixture

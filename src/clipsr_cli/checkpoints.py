@@ -2,7 +2,7 @@
 
 A generator's file carries in its header: the format version, the architecture's name, its config,
 its scale, the name of the CLIP it was trained with, and notes on its training (``dataset``,
-``steps``, ``licence``). The frozen CLIP is referred to, never copied in.
+``steps``, ``epoch``, ``licence``). The frozen CLIP is referred to, never copied in.
 """
 
 import json
@@ -17,13 +17,12 @@ from torch import Tensor
 
 from clipsr_cli.config import build
 from clipsr_cli.errors import ClipsrError, WeightsError
-from clipsr_cli.models import ARCHITECTURES
+from clipsr_cli.models import ARCHITECTURES, AnyConfig, AnyGenerator
 from clipsr_cli.models.clip import Clip
-from clipsr_cli.models.generator import Generator, GeneratorConfig
 
 FORMAT = "1"
 # What a header may say of the training beside what is needed to build the network.
-NOTES = frozenset({"dataset", "steps", "licence"})
+NOTES = frozenset({"dataset", "steps", "epoch", "licence"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,14 +30,14 @@ class Header:
     """What a generator's file says of itself."""
 
     architecture: str
-    config: GeneratorConfig
+    config: AnyConfig
     clip: str
     notes: Mapping[str, str] = field(default_factory=dict)
 
 
 def save_generator(
     state: dict[str, Tensor],
-    config: GeneratorConfig,
+    config: AnyConfig,
     clip: str,
     path: Path,
     *,
@@ -49,7 +48,7 @@ def save_generator(
     """Write a generator's learned tensors, aside first, so that ``path`` is never half a file.
 
     Args:
-        state: ``Generator.learned_state()`` or its moving average.
+        state: ``generator.learned_state()`` or its moving average.
         config: its config.
         clip: the name of the CLIP it was trained with.
         path: the safetensors file.
@@ -69,8 +68,15 @@ def save_generator(
     } | notes
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(path.name + ".tmp")
-    save_file(tensors, aside, metadata=metadata)
-    aside.replace(path)
+    try:
+        # Some versions of safetensors let nobody else read what they write.
+        aside.touch()
+        mode = aside.stat().st_mode
+        save_file(tensors, aside, metadata=metadata)
+        aside.chmod(mode)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def read_header(path: Path) -> Header:
@@ -115,7 +121,7 @@ def copy_in_half(source: Path, target: Path) -> None:
     )
 
 
-def load_generator(path: Path, clip: Clip) -> Generator:
+def load_generator(path: Path, clip: Clip) -> AnyGenerator:
     """Build the generator a file describes and fill it, in eval mode, fp32, on the CPU.
 
     Args:
@@ -144,7 +150,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise WeightsError(f"Cannot read the weights {path}: {error}.") from error
 
 
-def load_learned(generator: Generator, tensors: dict[str, Tensor], path: Path) -> None:
+def load_learned(generator: AnyGenerator, tensors: dict[str, Tensor], path: Path) -> None:
     """Fill a generator's learned tensors, all of them and nothing else.
 
     Raises:

@@ -171,7 +171,7 @@ class Plan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Found:
+class Found:
     """A picture among the inputs.
 
     Attributes:
@@ -232,12 +232,7 @@ def plan(
     folders = [place for place in places if place.is_dir()]
     for path in (output, *filter(_is_readable, also)):
         _refuse_within(path, folders)
-    found = _find(places, recursive=recursive, pattern=pattern)
-    if not found:
-        what = f"no picture that matches {pattern!r}" if pattern else "no picture"
-        raise InputError(
-            f"There is {what} in {', '.join(inputs)}.", hint=f"clipsr reads {_readable()}"
-        )
+    found = _find(places, inputs, recursive=recursive, pattern=pattern)
     unused = prompts.unused(item.relative for item in found)
     extension = pictures.FORMATS[form].extension
     names = [_name(template, item.path, scale=scale, model=model) + extension for item in found]
@@ -259,6 +254,22 @@ def plan(
     return Plan(jobs=todo, skipped=skipped, unused_prompts=unused)
 
 
+def find_pictures(
+    inputs: Sequence[str], *, recursive: bool = True, pattern: str | None = None
+) -> list[Found]:
+    """The pictures that files, folders and globs stand for; one that comes twice is one.
+
+    Args:
+        inputs: files, folders and globs, as typed.
+        recursive: look in the folders' subfolders.
+        pattern: in folders, only names that match this glob.
+
+    Raises:
+        InputError: an input is not there, or no picture is found.
+    """
+    return _find(_places(inputs), inputs, recursive=recursive, pattern=pattern)
+
+
 def parse_shard(text: str) -> tuple[int, int]:
     """``I/N`` -> (I, N).
 
@@ -271,6 +282,21 @@ def parse_shard(text: str) -> tuple[int, int]:
     raise InputError(
         f"{text!r} is no shard.", hint="Use I/N with 1 <= I <= N, such as --shard 1/4."
     )
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Refuse a folder that could not be made, or not be written to.
+
+    Raises:
+        InputError: it is so.
+    """
+    place = folder.absolute()
+    while not os.path.lexists(place) and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise InputError(f"{place} is not a folder.", hint="Choose another place.")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise InputError(f"The folder {place} cannot be written to.", hint="Choose another place.")
 
 
 def _places(inputs: Sequence[str]) -> list[Path]:
@@ -293,9 +319,11 @@ def _places(inputs: Sequence[str]) -> list[Path]:
     return places
 
 
-def _find(places: Sequence[Path], *, recursive: bool, pattern: str | None) -> list[_Found]:
-    """The pictures in folders, and single ones; one that comes twice is one."""
-    found: dict[str, _Found] = {}
+def _find(
+    places: Sequence[Path], inputs: Sequence[str], *, recursive: bool, pattern: str | None
+) -> list[Found]:
+    """The pictures in the folders, and the single ones, that the inputs stand for."""
+    found: dict[str, Found] = {}
     for place in places:
         if place.is_dir():
             paths = images.find(place, recursive=recursive, pattern=pattern)
@@ -304,7 +332,12 @@ def _find(places: Sequence[Path], *, recursive: bool, pattern: str | None) -> li
             within = [(place, PurePosixPath(place.name))]
         for path, relative in within:
             real = os.path.realpath(path)
-            found.setdefault(real, _Found(path=path, relative=relative, real=real))
+            found.setdefault(real, Found(path=path, relative=relative, real=real))
+    if not found:
+        what = f"no picture that matches {pattern!r}" if pattern else "no picture"
+        raise InputError(
+            f"There is {what} in {', '.join(inputs)}.", hint=f"clipsr reads {_readable()}"
+        )
     return list(found.values())
 
 
@@ -336,19 +369,9 @@ def _refuse_within(written: Path, folders: Sequence[Path]) -> None:
             )
 
 
-def _refuse_unwritable(folder: Path) -> None:
-    place = folder.absolute()
-    while not os.path.lexists(place) and place != place.parent:
-        place = place.parent
-    if not place.is_dir():
-        raise InputError(f"{place} is not a folder.", hint="Choose another place.")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise InputError(f"The folder {place} cannot be written to.", hint="Choose another place.")
-
-
 def _targets(
-    found: Sequence[_Found], names: Sequence[str], output: Path, also: Sequence[Path]
-) -> list[tuple[_Found, Path]]:
+    found: Sequence[Found], names: Sequence[str], output: Path, also: Sequence[Path]
+) -> list[tuple[Found, Path]]:
     """Each picture with its output; no file is written twice, and none that is an input."""
     inputs = {os.path.normcase(item.real): item.path for item in found}
     origins: dict[str, Path] = {}
@@ -358,7 +381,7 @@ def _targets(
     for item, name in zip(found, names, strict=True):
         folder = output / item.relative.parent
         if folder not in folders:
-            _refuse_unwritable(folder)
+            refuse_unwritable(folder)
             folders[folder] = os.path.realpath(folder)
         target = folder / name
         real = os.path.normcase(os.path.join(folders[folder], name))
@@ -376,7 +399,7 @@ def _targets(
         origins[real] = item.path
         planned.append((item, target))
     for path in also:
-        _refuse_unwritable(path.parent)
+        refuse_unwritable(path.parent)
         real = os.path.normcase(os.path.realpath(path))
         if real in inputs or real in origins:
             kind = "an input" if real in inputs else f"the output of {origins[real]}"
@@ -409,7 +432,7 @@ def _name(template: str, path: Path, *, scale: int, model: str) -> str:
 
 
 def _job(
-    item: _Found, target: Path, *, form: str, scale: int, resize: Resize, prompts: Prompts
+    item: Found, target: Path, *, form: str, scale: int, resize: Resize, prompts: Prompts
 ) -> Job:
     prompt = prompts.find(item.path, item.relative)
     try:

@@ -20,8 +20,8 @@ from clipsr_cli.checkpoints import load_generator, read_header
 from clipsr_cli.colour import fill_transparent, fix_colour
 from clipsr_cli.errors import ImageError, InputError, reason
 from clipsr_cli.jobs import Done, Failed, Job, UpscaleOptions
+from clipsr_cli.models import AnyGenerator
 from clipsr_cli.models.clip import Clip
-from clipsr_cli.models.generator import Generator
 from clipsr_cli.pictures import Picture
 from clipsr_cli.runtime import mixed_precision, pick_device, pick_precision
 from clipsr_cli.tiling import Tile, blend_weights, plan_tiles
@@ -91,7 +91,7 @@ class Upscaler:
 
     def __init__(
         self,
-        generator: Generator,
+        generator: AnyGenerator,
         *,
         device: str = "auto",
         precision: str = "auto",

@@ -18,7 +18,9 @@ HEAVY = {"torch", "torchvision", "open_clip", "huggingface_hub", "safetensors", 
 
 
 @pytest.mark.parametrize(
-    "command", [(), ("upscale",), ("env",), ("weights",), ("weights", "list")], ids=" ".join
+    "command",
+    [(), ("upscale",), ("caption",), ("env",), ("weights",), ("weights", "list")],
+    ids=" ".join,
 )
 @pytest.mark.parametrize("option", ["--help", "-h"])
 def test_every_command_says_what_it_does(run, command, option):
@@ -32,7 +34,7 @@ def test_every_command_says_what_it_does(run, command, option):
 def test_the_commands_are_listed(run):
     listed = run("--help").stdout
 
-    assert [name for name in ("upscale", "env", "weights") if name not in listed] == []
+    assert [name for name in ("upscale", "caption", "env", "weights") if name not in listed] == []
 
 
 @pytest.mark.parametrize("arguments", [(), ("weights",), ("upscale",)], ids=" ".join)
@@ -148,11 +150,16 @@ def test_stdout_may_be_no_file(monkeypatch):
         (["upscale", "missing.png"], 2, HEAVY),
         (["upscale", "a.png", "--dry-run", "-m", "own.safetensors"], 0, HEAVY),
         (["upscale", "a.png", "-m", "none.safetensors"], 4, HEAVY),
+        (["upscale", "a.png", "--dry-run", "--auto-caption", "-m", "own.safetensors"], 0, HEAVY),
+        (["caption", "--help"], 0, HEAVY | {"numpy", "PIL"}),
+        (["caption", "a.png", "--clip", "none"], 2, HEAVY),
+        (["caption", "a.png", "--backend", "fixed", "--text", "x"], 0, HEAVY),
         (["train", "--help"], 0, HEAVY | {"numpy", "PIL"}),
         (["train", "--max-steps", "1"], 2, HEAVY),
         (["data", "check", "cub", "--data-root", "."], 2, HEAVY),
-        # Which weights are there, the Hub's client knows.
-        (["weights", "list"], 0, HEAVY - {"huggingface_hub"} | {"numpy", "PIL"}),
+        (["weights", "list"], 0, HEAVY | {"numpy", "PIL"}),
+        (["weights", "verify", "clipsr-mini"], 0, HEAVY | {"numpy", "PIL"}),
+        (["weights", "pull", "clipsr-mini"], 0, HEAVY | {"numpy", "PIL"}),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

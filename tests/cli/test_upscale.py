@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+import weakref
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,9 +16,9 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from clipsr_cli import encoders, images
+from clipsr_cli import captions, encoders, images
 from clipsr_cli.cli import console
-from clipsr_cli.errors import ImageError
+from clipsr_cli.errors import ImageError, WeightsError
 from clipsr_cli.jobs import Done, Failed
 from clipsr_cli.pictures import Picture
 from clipsr_cli.upscaling import Upscaler
@@ -151,6 +152,7 @@ class Stand:
 
     device: torch.device = CPU
     precision: str = "fp32"
+    clip: str = "the generator's CLIP"
     broken: dict[str, BaseException] = field(default_factory=dict)
     loaded: list[dict] = field(default_factory=list)
 
@@ -405,6 +407,179 @@ def test_names_and_prompts_of_any_characters_are_reported(run, pictures):
     assert "猫" in Path("r.jsonl").read_text(encoding="utf-8")
 
 
+# Captions for pictures without a prompt.
+
+
+class Says:
+    """A captioner that says how wide pictures are."""
+
+    def caption(self, pictures):
+        return [f"{pixels.shape[1]} wide" for pixels in pictures]
+
+
+@pytest.fixture
+def captioners(monkeypatch):
+    """What captioners were loaded: options, settings, and a weak reference to each."""
+    loaded = []
+
+    def load(options, **settings):
+        captioner = Says()
+        loaded.append((options, settings, weakref.ref(captioner)))
+        return captioner
+
+    monkeypatch.setattr(captions, "load", load)
+    return loaded
+
+
+def test_pictures_without_a_prompt_are_captioned_and_others_are_not(
+    run, stand, pictures, captioners, photo
+):
+    pictures("in/manifest.png", "in/sidecar.png", "in/z.png", "upscaled/there_x4.png")
+    photo(Path("in/wide.png"), width=32, height=16)
+    photo(Path("in/there.png"))
+    Path("in/sidecar.txt").write_text("from sidecar")
+    Path("in/broken.png").write_bytes(b"no picture")
+    stand.broken["broken.png"] = ImageError("It is broken.")
+    Path("p.csv").write_text("file_name,text\nmanifest.png,from manifest\n")
+
+    result = run(
+        *("upscale", "in", "--auto-caption", "--prompts", "p.csv", "--report", "r.jsonl"),
+        *("--device", "cpu"),
+    )
+
+    assert result.exit_code == 3, result.stderr
+    found = {
+        Path(row["input"]).stem: (row["prompt"], row["prompt_source"])
+        for row in rows(Path("r.jsonl"))
+    }
+    assert found == {
+        "manifest": ("from manifest", "manifest"),
+        "sidecar": ("from sidecar", "sidecar"),
+        "wide": ("512 wide", "caption"),
+        "z": ("384 wide", "caption"),
+        # It fails when it is enlarged, as without captions.
+        "broken": ("", "empty"),
+        "there": ("", "empty"),
+    }
+    assert "3 pictures without a prompt to be captioned." in result.stderr
+    assert "Captioned 2 pictures by labels." in result.stderr
+    ((options, settings, _),) = captioners
+    assert options.backend == "labels"
+    assert settings == {"device": "cpu", "clip": "the generator's CLIP"}
+
+
+def test_the_captioner_is_gone_before_the_first_picture_is_enlarged(
+    run, stand, pictures, captioners, monkeypatch
+):
+    pictures("in/a.png")
+    Path("in/broken.png").write_bytes(b"no picture")
+    stand.broken["broken.png"] = ImageError("It is broken.")
+    there = []
+    enlarge = stand.run
+
+    def look_and_enlarge(jobs):
+        there.extend(reference() for _, _, reference in captioners)
+        yield from enlarge(jobs)
+
+    monkeypatch.setattr(stand, "run", look_and_enlarge)
+
+    run("upscale", "in", "--auto-caption")
+
+    assert there == [None]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "backend"),
+    [
+        (["--auto-caption", "a.png"], "labels"),
+        (["a.png", "--auto-caption"], "labels"),
+        (["--auto-caption", "--", "a.png"], "labels"),
+        (["--auto-caption=labels", "a.png"], "labels"),
+        (["--auto-caption=coca", "a.png"], "coca"),
+        (["--auto-caption", "--auto-caption=coca", "a.png"], "coca"),
+    ],
+    ids=" ".join,
+)
+def test_auto_caption_stands_alone_or_with_a_backend(
+    run, pictures, captioners, monkeypatch, arguments, backend
+):
+    monkeypatch.setattr(captions, "check", lambda options: None)
+    pictures("a.png")
+
+    assert run("upscale", *arguments).exit_code == 0
+    assert [options.backend for options, _, _ in captioners] == [backend]
+
+
+def test_after_two_dashes_comes_no_option(run, pictures, captioners):
+    pictures("--auto-caption.png")
+    Path("--auto-caption.png").rename("--auto-caption")
+
+    said = run("upscale", "--", "--auto-caption").stderr
+
+    assert "--auto-caption is not a picture that clipsr reads." in said
+    assert captioners == []
+
+
+def test_no_captioner_is_loaded_where_every_picture_has_a_prompt(run, pictures, captioners):
+    pictures("a.png")
+
+    result = run("upscale", "a.png", "--auto-caption=coca", "--prompt", "x")
+
+    assert result.exit_code == 0, result.stderr
+    assert "caption" not in result.stderr
+    assert captioners == []
+
+
+def test_a_picture_may_be_called_as_a_backend(run, pictures, captioners):
+    pictures("labels/a.png")
+
+    assert run("upscale", "--auto-caption", "labels").exit_code == 0
+    assert len(captioners) == 1
+
+
+def test_a_dry_run_says_that_captions_would_be_made(run, stand, pictures, captioners):
+    pictures("in/a.png", "in/b.png")
+    Path("in/b.txt").write_text("a bird")
+
+    result = run("upscale", "in", "--auto-caption", "--dry-run")
+
+    assert result.stdout.splitlines() == [
+        "write upscaled/a_x4.png  from in/a.png  24x16 -> 96x64  prompt: to be made (caption)",
+        "write upscaled/b_x4.png  from in/b.png  24x16 -> 96x64  prompt: 'a bird' (sidecar)",
+    ]
+    assert "1 picture without a prompt to be captioned." in result.stderr
+    row = json.loads(run("upscale", "in/a.png", "--auto-caption", "--dry-run", "--json").stdout)
+    assert (row["prompt"], row["prompt_source"]) == ("", "caption")
+    assert (captioners, stand.loaded) == ([], [])
+
+
+def test_a_missing_captioner_is_4_before_any_work(run, stand, pictures, monkeypatch):
+    def find(name):
+        raise WeightsError("The captioner is not here.")
+
+    monkeypatch.setattr(captions, "find_captioner", find)
+    pictures("a.png")
+    Path("r.jsonl").write_text("older")
+
+    for extra in ([], ["--dry-run"]):
+        refused(
+            run,
+            4,
+            "captioner is not here",
+            *("a.png", "--auto-caption=coca", "--report", "r.jsonl", *extra),
+        )
+    assert stand.loaded == []
+    assert Path("r.jsonl").read_text() == "older"
+
+
+def test_captions_go_quietly_where_quiet_is_asked_for(run, pictures, captioners):
+    pictures("a.png")
+
+    result = run("upscale", "a.png", "--auto-caption", "-q")
+
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
 # The dry run.
 
 
@@ -454,7 +629,9 @@ def refused(run, code, match, *arguments):
 @pytest.mark.parametrize(
     ("match", "arguments"),
     [
-        ("--auto-caption is not in this version", ["--auto-caption"]),
+        ("--auto-caption is 'fixed'; it must be one of: labels, coca", ["--auto-caption=fixed"]),
+        ("--auto-caption is ''; it must be one of", ["--auto-caption="]),
+        ("Did you mean --auto-caption=coca?", ["--auto-caption", "coca"]),
         ("--gpus is not in this version", ["--gpus", "0,1"]),
         ("--engine ray is not in this version", ["--engine", "ray"]),
         ("--scale is 3; it must be 4, 8 or 16", ["-s", "3"]),

@@ -43,6 +43,15 @@ def test_the_file_holds_neither_clip_nor_leftovers(make_generator, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["g.safetensors"]
 
 
+def test_others_may_read_the_file_as_any_other(make_generator, tmp_path):
+    generator = make_generator(4)
+    path, other = tmp_path / "g.safetensors", tmp_path / "other"
+    save_generator(generator.learned_state(), generator.config, "tiny", path)
+    other.touch()
+
+    assert path.stat().st_mode == other.stat().st_mode
+
+
 def test_half_a_size_costs_next_to_nothing(make_generator, tiny_clip, tmp_path):
     generator = make_generator(4)
     path = tmp_path / "g.safetensors"
@@ -116,3 +125,4 @@ def test_a_failed_save_leaves_the_old_file(saved, make_generator, monkeypatch):
         save_generator(generator.learned_state(), generator.config, "tiny", saved)
 
     assert saved.read_bytes() == old
+    assert [p.name for p in saved.parent.iterdir()] == [saved.name]

@@ -23,8 +23,9 @@ def test_every_command_and_exit_code_is_in_the_readme():
         "clipsr train",
         "clipsr data check",
         "clipsr data prepare",
+        "clipsr caption",
         "clipsr env",
-        "clipsr weights list",
+        *(f"clipsr weights {name}" for name in ("list", "pull", "verify", "pin", "push", "import")),
     ):
         assert command in README
 
@@ -43,9 +44,11 @@ def test_every_option_the_readme_names_exists():
     from clipsr_cli.cli import app
 
     commands = typer.main.get_command(app).commands
-    commands |= commands["data"].commands
+    commands |= commands["data"].commands | commands["weights"].commands
     for start, end, names, others in (
         ("## Enlarging", "## From Python", ["upscale"], {"--help"}),
+        ("## Captions", "## Weights", ["caption", "upscale"], set()),
+        ("## Weights", "## Evaluating", ["upscale", "caption", "pull", "push"], set()),
         ("## Evaluating", "## Training", ["eval"], set()),
         ("## Training", "## Datasets", ["train"], {"--nproc-per-node"}),
         ("## Datasets", "## How", ["train", "check", "prepare"], set()),

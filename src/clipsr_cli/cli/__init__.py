@@ -9,6 +9,8 @@ from typer.core import TyperGroup
 
 from clipsr_cli import __version__
 from clipsr_cli.cli import console
+from clipsr_cli.cli.caption import caption
+from clipsr_cli.cli.captioning import AutoCaptionCommand
 from clipsr_cli.cli.data import data_app
 from clipsr_cli.cli.env import env
 from clipsr_cli.cli.eval import evaluate
@@ -40,8 +42,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(upscale)
+app.command(cls=AutoCaptionCommand)(upscale)
 app.command("eval")(evaluate)
+app.command()(caption)
 app.command()(train)
 app.command()(env)
 app.add_typer(data_app, name="data")

@@ -9,7 +9,16 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -111,6 +120,49 @@ class Bar:
         console.print(message)
 
 
+@contextmanager
+def transfers(*, show: bool) -> Iterator["Transfers"]:
+    """Bars for files that come from elsewhere on a terminal, and a line for each file else."""
+    console = err()
+    if not (show and console.is_terminal):
+        yield Transfers(None)
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bars:
+        yield Transfers(bars)
+
+
+class Transfers:
+    """How much has come of each file."""
+
+    def __init__(self, bars: Progress | None) -> None:
+        self.bars = bars
+        self.tasks: dict[str, TaskID | None] = {}
+
+    def move(self, file: str, here: int, whole: int | None) -> None:
+        """So many bytes by now, of so many (None: not known)."""
+        if self.bars is None:
+            if file not in self.tasks:
+                self.tasks[file] = None
+                say(f"Fetching {file}" + (f" ({whole / 1e6:.1f} MB)" if whole else ""))
+            return
+        task = self.tasks.get(file)
+        if task is None:
+            task = self.tasks[file] = self.bars.add_task(file.rpartition("/")[2], total=whole)
+        self.bars.update(task, completed=here, total=whole)
+
+    def say(self, message: str) -> None:
+        """A line that stays, above the bars."""
+        console = self.bars.console if self.bars is not None else err()
+        console.print(message)
+
+
 def table(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> Table:
     """A table of plain values."""
     made = Table(show_edge=False, header_style="bold")
@@ -119,6 +171,11 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> Table:
     for row in rows:
         made.add_row(*(str(value) for value in row))
     return made
+
+
+def count(number: int, word: str) -> str:
+    """A number of things: ``1 picture``, ``2 pictures``."""
+    return f"{number} {word}" + ("" if number == 1 else "s")
 
 
 def seconds_since(start: float) -> float:

@@ -36,9 +36,9 @@ def _look() -> dict[str, Any]:
     from importlib.metadata import PackageNotFoundError, version
 
     import torch
-    from huggingface_hub import constants
 
     from clipsr_cli import __version__
+    from clipsr_cli.hub import cache_folder
     from clipsr_cli.runtime import describe_device, pick_device, pick_precision
     from clipsr_cli.weights import registry
 
@@ -60,7 +60,7 @@ def _look() -> dict[str, Any]:
         + (["mps"] if torch.backends.mps.is_available() else []),
         "auto_device": describe_device(device),
         "auto_precision": pick_precision("auto", device),
-        "cache": str(constants.HF_HUB_CACHE),
+        "cache": str(cache_folder()),
         "models": {
             name: "present" if all(path.is_file() for path in entry.paths()) else "missing"
             for name, entry in registry().items()

@@ -14,7 +14,11 @@ Device = Annotated[
 Scale = Annotated[int, typer.Option("-s", "--scale", help="4, 8 or 16.")]
 Model = Annotated[
     str,
-    typer.Option("-m", "--model", help="A name from clipsr weights list, or a .safetensors file."),
+    typer.Option(
+        "-m",
+        "--model",
+        help="A name from clipsr weights list, a .safetensors file, or hf://owner/repo/FILE.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON to stdout.")]
 Output = Annotated[Path, typer.Option("-o", "--output", help="Output folder.")]

@@ -1,14 +1,19 @@
 """``clipsr upscale``: enlarge images and write them to a folder."""
 
-import json as json_format
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from clipsr_cli.cli import console
+from clipsr_cli.cli.captioning import (
+    caption_plan,
+    check_captions,
+    read_auto_caption,
+)
+from clipsr_cli.cli.jsonlines import JsonLines
 from clipsr_cli.cli.options import (
     Device,
     Json,
@@ -32,8 +37,8 @@ INTERRUPTED = 130
 WORDS, FILES, SIZE, SPEED, SAY = "Prompts", "Files", "Size and colour", "Speed", "What is said"
 
 
-def _option(*names: str, help: str, panel: str) -> Any:
-    return typer.Option(*names, help=help, rich_help_panel=panel)
+def _option(*names: str, help: str, panel: str, metavar: str | None = None) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=panel, metavar=metavar)
 
 
 def upscale(
@@ -64,8 +69,14 @@ def upscale(
         bool, _option("--no-sidecars", help="Do not look for sidecar files.", panel=WORDS)
     ] = False,
     auto_caption: Annotated[
-        bool, _option("--auto-caption", help="Not in this version.", panel=WORDS)
-    ] = False,
+        str | None,
+        _option(
+            "--auto-caption",
+            metavar="[=labels|coca]",
+            help="Describe pictures without a prompt: a noun and colours, or a sentence.",
+            panel=WORDS,
+        ),
+    ] = None,
     text_strength: Annotated[
         float, _option("--text-strength", help="0: no text, 1: as trained.", panel=WORDS)
     ] = 1.0,
@@ -162,14 +173,14 @@ def upscale(
     """Enlarge images and write them to a folder.
 
     A picture's prompt is the first of: its row in --prompts, --prompt, a sidecar file (photo.txt or
-    photo.caption beside photo.jpg), and else none.
+    photo.caption beside photo.jpg), a description by --auto-caption, and else none.
     """
     from clipsr_cli import jobs
     from clipsr_cli.pictures import FORMATS
     from clipsr_cli.weights import find_generator
 
     console.set_up_logging(quiet=quiet, verbose=verbose)
-    _refuse(auto_caption=auto_caption, gpus=gpus, engine=engine)
+    _refuse(gpus=gpus, engine=engine)
     check_scale(scale)
     check_device(device)
     check_choice(precision, "--precision", ("auto", "fp32", "fp16", "bf16"))
@@ -179,6 +190,7 @@ def upscale(
             "Only one of --skip-existing, --overwrite and --fail-existing can be given."
         )
     _check_written(report, sheet, prompts)
+    captioner = read_auto_caption(auto_caption, inputs)
     if offline:
         # Read by huggingface_hub when it is imported.
         os.environ["HF_HUB_OFFLINE"] = "1"
@@ -210,13 +222,14 @@ def upscale(
     )
     if todo.jobs:
         find_generator(model, scale)
+    planned = check_captions(todo, captioner) if captioner else todo
     if not quiet:
-        _announce(todo)
+        _announce(planned)
         if quality is not None and ext in ("auto", "png", "tiff"):
             console.say("warning: --quality has no effect on png and tiff.")
     run: dict[str, Any] = {"scale": scale, "model": model}
     if dry_run:
-        _show_plan(todo, run, json=json)
+        _show_plan(planned, run, json=json)
         return
 
     start = time.perf_counter()
@@ -237,18 +250,27 @@ def upscale(
         run |= {"device": str(upscaler.device), "precision": upscaler.precision}
         if not quiet:
             console.say(f"Running on {describe_device(upscaler.device)}, {upscaler.precision}.")
+        if captioner and planned != todo:
+            todo = caption_plan(
+                todo,
+                captioner,
+                device=device,
+                clip=upscaler.clip,
+                show=progress and not quiet,
+                quiet=quiet,
+            )
     outcomes: list[Outcome] = []
     interrupted = False
     # Opened only now: where the model or the device is missing, an older report stays as it is.
-    with _Report(report, run) as lines:
+    with JsonLines(report) as lines:
         for skip in todo.skipped:
-            lines.add(skip)
+            lines.add(_row(skip, run))
         if upscaler is not None:
             try:
                 with console.progress(len(todo.jobs), show=progress and not quiet) as bar:
                     for outcome in upscaler.run(todo.jobs):
                         outcomes.append(outcome)
-                        lines.add(outcome)
+                        lines.add(_row(outcome, run))
                         _tell(bar, outcome, verbose=verbose)
             except KeyboardInterrupt:
                 interrupted = True
@@ -262,13 +284,8 @@ def upscale(
         raise typer.Exit(SOME_FAILED)
 
 
-def _refuse(*, auto_caption: bool, gpus: str | None, engine: str) -> None:
+def _refuse(*, gpus: str | None, engine: str) -> None:
     """Say clearly what this version does not do, rather than leave it out in silence."""
-    if auto_caption:
-        raise InputError(
-            "--auto-caption is not in this version.",
-            hint="Write prompts in sidecar files or --prompts.",
-        )
     if gpus is not None:
         raise InputError(
             "--gpus is not in this version.", hint="Use --device cuda:N, and --shard I/N."
@@ -315,17 +332,17 @@ def _prompts(
 
 def _announce(plan: "Plan") -> None:
     console.say(
-        f"{_count(len(plan.jobs), 'picture')} to enlarge, {len(plan.skipped)} there already; "
-        f"found {_count(plan.sidecars, 'prompt sidecar')}."
+        f"{console.count(len(plan.jobs), 'picture')} to enlarge, "
+        f"{len(plan.skipped)} there already; "
+        f"found {console.count(plan.sidecars, 'prompt sidecar')}."
     )
+    captions = sum(job.prompt.source == "caption" for job in plan.jobs)
+    if captions:
+        console.say(f"{console.count(captions, 'picture')} without a prompt to be captioned.")
     for name in plan.unused_prompts[:5]:
         console.say(f"warning: the prompt file names {name!r}, which is no input.")
     if len(plan.unused_prompts) > 5:
         console.say(f"warning: and {len(plan.unused_prompts) - 5} more names that are no input.")
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}" + ("" if number == 1 else "s")
 
 
 def _show_plan(plan: "Plan", run: dict[str, Any], *, json: bool) -> None:
@@ -339,41 +356,11 @@ def _show_plan(plan: "Plan", run: dict[str, Any], *, json: bool) -> None:
         typer.echo(f"skip  {skip.job.output}  (exists)")
     for job in plan.jobs:
         size = " -> ".join(f"{s[0]}x{s[1]}" if s else "?" for s in (job.size_in, job.size_out))
+        # A caption is not known before the run.
+        text = "to be made" if job.prompt.source == "caption" else repr(job.prompt.text)
         typer.echo(
-            f"write {job.output}  from {job.input}  {size}  "
-            f"prompt: {job.prompt.text!r} ({job.prompt.source})"
+            f"write {job.output}  from {job.input}  {size}  prompt: {text} ({job.prompt.source})"
         )
-
-
-class _Report:
-    """The ``--report`` file: a JSON line per picture, as it comes; nothing without a path."""
-
-    def __init__(self, path: Path | None, run: dict[str, Any]) -> None:
-        self.path = path
-        self.run = run
-        self.file: TextIO | None = None
-
-    def __enter__(self) -> "_Report":
-        if self.path is not None:
-            try:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                # File names that are not UTF-8 hold lone surrogates, which JSON can only escape.
-                self.file = self.path.open("w", encoding="utf-8", errors="backslashreplace")
-            except OSError as error:
-                raise InputError(
-                    f"Cannot write the report {self.path}: {error.strerror}."
-                ) from error
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.file is not None:
-            self.file.close()
-
-    def add(self, outcome: "Outcome") -> None:
-        """Write one picture's line."""
-        if self.file is not None:
-            self.file.write(json_format.dumps(_row(outcome, self.run), ensure_ascii=False) + "\n")
-            self.file.flush()
 
 
 def _row(outcome: "Outcome | Job", run: dict[str, Any]) -> dict[str, Any]:
@@ -465,4 +452,4 @@ def _write_sheet(plan: "Plan", outcomes: "list[Outcome]", path: Path, *, quiet: 
     count = contact_sheet(rows, path)
     if not quiet:
         left = f" (of {len(rows)})" if count < len(rows) else ""
-        console.say(f"{path} shows {_count(count, 'picture')}{left}.")
+        console.say(f"{path} shows {console.count(count, 'picture')}{left}.")

@@ -81,27 +81,9 @@ class Clip(nn.Module):
             InputError: open_clip has no such architecture.
             WeightsError: the file does not hold exactly this architecture's tensors.
         """
-        if isinstance(architecture, Path):
-            open_clip.add_model_config(architecture)
-            architecture = architecture.stem
-        if open_clip.get_model_config(architecture) is None:
-            raise InputError(
-                f"open_clip has no model {architecture!r}.",
-                hint="Names: python -c 'import open_clip; print(open_clip.list_models())'",
-            )
-        try:
-            model = open_clip.create_model(
-                architecture,
-                pretrained=str(weights) if weights else None,
-                load_weights=weights is not None,
-                pretrained_text=False,
-                force_patch_dropout=patch_dropout or None,
-            )
-        except (RuntimeError, OSError, SafetensorError) as error:
-            raise WeightsError(
-                f"{weights} does not hold a {architecture} CLIP: {error}."
-            ) from error
-        return cls(model, open_clip.get_tokenizer(architecture), name=name or architecture)
+        model, tokenizer = create_model(architecture, weights, patch_dropout=patch_dropout)
+        named = architecture.stem if isinstance(architecture, Path) else architecture
+        return cls(model, tokenizer, name=name or named)
 
     def train(self, mode: bool = True) -> Self:
         """Stay in eval mode whatever the surrounding network does."""
@@ -155,6 +137,36 @@ class Clip(nn.Module):
         if images.shape[-2:] != size:
             images = F.interpolate(images, size, mode="bicubic", antialias=True).clamp(0, 1)
         return (images - self.mean) / self.std
+
+
+def create_model(
+    architecture: str | Path, weights: Path | None = None, *, patch_dropout: float = 0.0
+) -> tuple[nn.Module, open_clip.SimpleTokenizer]:
+    """An open_clip model of any kind and its tokenizer: see ``Clip.create``.
+
+    Raises:
+        InputError: open_clip has no such architecture.
+        WeightsError: the file does not hold exactly this architecture's tensors.
+    """
+    if isinstance(architecture, Path):
+        open_clip.add_model_config(architecture)
+        architecture = architecture.stem
+    if open_clip.get_model_config(architecture) is None:
+        raise InputError(
+            f"open_clip has no model {architecture!r}.",
+            hint="Names: python -c 'import open_clip; print(open_clip.list_models())'",
+        )
+    try:
+        model = open_clip.create_model(
+            architecture,
+            pretrained=str(weights) if weights else None,
+            load_weights=weights is not None,
+            pretrained_text=False,
+            force_patch_dropout=patch_dropout or None,
+        )
+    except (RuntimeError, OSError, SafetensorError) as error:
+        raise WeightsError(f"{weights} does not hold a {architecture} CLIP: {error}.") from error
+    return model, open_clip.get_tokenizer(architecture)
 
 
 def resize(features: Tensor, size: int | tuple[int, int]) -> Tensor:

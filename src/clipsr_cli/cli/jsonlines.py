@@ -1,0 +1,37 @@
+"""A ``--report`` file: a JSON line for each picture, as it comes."""
+
+import json
+from pathlib import Path
+from typing import Any, Self, TextIO
+
+from clipsr_cli.errors import InputError
+
+
+class JsonLines:
+    """Writes objects to a file, one a line; nothing without a path."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.file: TextIO | None = None
+
+    def __enter__(self) -> Self:
+        if self.path is not None:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                # File names that are not UTF-8 hold lone surrogates, which JSON can only escape.
+                self.file = self.path.open("w", encoding="utf-8", errors="backslashreplace")
+            except OSError as error:
+                raise InputError(
+                    f"Cannot write the report {self.path}: {error.strerror}."
+                ) from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.file is not None:
+            self.file.close()
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Write one line, so that it is there whatever comes next."""
+        if self.file is not None:
+            self.file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            self.file.flush()
