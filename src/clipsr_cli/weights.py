@@ -293,19 +293,21 @@ def pull(name: str, *, update: bool = False) -> Iterator[tuple[Part, Path]]:
                 yield from pull(clip, update=update)
 
 
-def find_generator(model: str, scale: int) -> Path:
+def find_generator(model: str, scale: int, *, fetch: bool = True) -> Path:
     """The weights file that ``--model`` and ``--scale`` stand for.
 
     Args:
         model: a registry name, a path to a safetensors file, or ``hf://owner/repo[@rev]/file``.
         scale: 4, 8 or 16.
+        fetch: get a file of the Hub that is not here; else its place to be is returned.
 
     Raises:
         InputError: neither a path nor a known name; no reference; or no weights for that scale.
         WeightsError: the file is not there and cannot be fetched, or is not what it must be.
     """
     if model.startswith(hub.SCHEME):
-        return Part("", model).locate()
+        part = Part("", model)
+        return part.locate() if fetch else part.place()
     path = Path(model)
     # A name is never a file that happens to be called so: that one is given as ./name.
     if model not in registry() and path.is_file():
@@ -316,7 +318,8 @@ def find_generator(model: str, scale: int) -> Path:
     if scale not in row.scales:
         scales = ", ".join(str(s) for s in row.scales)
         raise InputError(f"{model} has no weights for x{scale}.", hint=f"Its scales: {scales}.")
-    return row.part(model, scale).locate()
+    part = row.part(model, scale)
+    return part.locate() if fetch or part.reference is None else part.place()
 
 
 def find_clip(name: str) -> tuple[str | Path, Path]:

@@ -1,5 +1,6 @@
 """Give jobs without a prompt a caption of their picture as one."""
 
+import gc
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -54,6 +55,7 @@ def with_captions(
         if not isinstance(words, ImageError):
             logger.warning("%s could not be captioned: %s", job.input, words)
         yield job
-    # Its frame is all that holds the captioner.
+    # Its frame holds the captioner, and so may the traceback of an error, in a circle.
     del found
+    gc.collect()
     torch.cuda.empty_cache()

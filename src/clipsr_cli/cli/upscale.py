@@ -175,7 +175,7 @@ def upscale(
     A picture's prompt is the first of: its row in --prompts, --prompt, a sidecar file (photo.txt or
     photo.caption beside photo.jpg), a description by --auto-caption, and else none.
     """
-    from clipsr_cli import jobs
+    from clipsr_cli import hub, jobs
     from clipsr_cli.pictures import FORMATS
     from clipsr_cli.weights import find_generator
 
@@ -221,7 +221,8 @@ def upscale(
         also=[path for path in (report, sheet) if path is not None],
     )
     if todo.jobs:
-        find_generator(model, scale)
+        with console.transfers(show=progress and not quiet) as bars, hub.reporting(bars.move):
+            find_generator(model, scale, fetch=not dry_run)
     planned = check_captions(todo, captioner) if captioner else todo
     if not quiet:
         _announce(planned)
