@@ -20,9 +20,10 @@ from clipsr_cli.checkpoints import load_generator
 from clipsr_cli.config import build, read_toml
 from clipsr_cli.models.blocks import TEXT_NORMS, TextNorm
 from clipsr_cli.models.clip import Clip
-from clipsr_cli.training import GENERATOR, train
+from clipsr_cli.training import train
 from clipsr_cli.training.config import TrainConfig
-from clipsr_cli.training.data import Pictures, validation_batches
+from clipsr_cli.training.run import GENERATOR
+from clipsr_cli.training.validation import held_back_pairs
 from clipsr_cli.weights import find_clip
 
 PROMPTS = ("", "a red bird", "a blue bird", "a grey castle", "a green dress")
@@ -40,19 +41,11 @@ def spread(clip: Clip, kind: str) -> float:
 def movement(path: Path, clip: Clip, config: TrainConfig) -> float:
     """Mean change of held-back pictures between two prompts, in 1/255."""
     generator = load_generator(path, clip)
-    batches = validation_batches(
-        Pictures(config.sources, "val"),
-        count=16,
-        side=128,
-        scale=config.generator.scale,
-        batch_size=8,
-    )
+    texts = clip.text(PROMPTS)
     changes = []
-    for batch in batches:
-        results = [
-            generator(batch.low, clip.text([prompt] * len(batch.low))).clamp(0, 1)
-            for prompt in PROMPTS
-        ]
+    for pair in held_back_pairs(config):
+        low = pair.low[None].expand(len(PROMPTS), -1, -1, -1)
+        results = generator(low, texts).clamp(0, 1)
         changes += [255 * (a - b).abs().mean() for a, b in itertools.combinations(results, 2)]
     return torch.stack(changes).mean().item()
 
@@ -70,8 +63,8 @@ def main() -> None:
             generator=dataclasses.replace(recipe.generator, text_norm=kind),
             steps=arguments.steps,
             crops=(128,),
-            lpips_from=0,
-            evaluate_every=arguments.steps,
+            losses=dataclasses.replace(recipe.losses, perceptual_from=0),
+            run=dataclasses.replace(recipe.run, evaluate_every=arguments.steps, evaluate_count=16),
         )
         with tempfile.TemporaryDirectory() as folder:
             *_, last = train(config, clip, Path(folder))
@@ -80,8 +73,8 @@ def main() -> None:
                 "steps": arguments.steps,
                 "text_spread": spread(clip, kind),
                 "movement": movement(Path(folder) / GENERATOR, clip, config),
-                "val_psnr": last["val_psnr"],
-                "val_lpips": last["val_lpips"],
+                "test_psnr": last["test_psnr"],
+                "test_lpips": last["test_lpips"],
             }
         print(json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}))
 
