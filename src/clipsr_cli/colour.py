@@ -1,8 +1,12 @@
 """Keep an enlarged picture's colours true to the small one's, and transparent parts out of them."""
 
+from collections.abc import Iterable, Iterator
+from tempfile import SpooledTemporaryFile
+
 import numpy as np
 
 from clipsr_cli.pictures import resize
+from clipsr_cli.rows import BLOCK, windows
 
 # What colour words mean, in RGB from 0 to 255.
 COLOURS: dict[str, tuple[int, int, int]] = {
@@ -25,27 +29,73 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 }
 FIXES = ("none", "wavelet", "adain")
 WAVELET_LEVELS = 5
+# Pixels to either side that all levels together look at.
+WAVELET_REACH = 2**WAVELET_LEVELS - 1
+# Rows that wait for the mean of all of them go to a temporary file beyond so many bytes.
+SPOOL = 2**27
 
 
-def fix_colour(high: np.ndarray, low: np.ndarray, kind: str) -> np.ndarray:
-    """Correct a colour drift.
+def fix_colour(
+    blocks: Iterable[np.ndarray], low: np.ndarray, size: tuple[int, int], kind: str
+) -> Iterator[np.ndarray]:
+    """Correct a colour drift, block by block.
 
     ``adain`` gives each channel the small picture's mean and deviation; ``wavelet`` keeps the
     enlarged picture's detail and takes everything coarser from the small one.
 
-    Shapes:
-        high     (H, W, 3)  RGB, float in [0, 1]
-        low      (h, w, 3)  RGB, float in [0, 1]
-        returns  (H, W, 3)  about [0, 1]
+    Args:
+        blocks: the enlarged picture's rows, (n, W, 3) RGB, float in [0, 1].
+        low: the small picture, (h, w, 3) RGB, float in [0, 1].
+        size: W and H.
+        kind: a name in ``FIXES``.
+
+    Returns:
+        Rows (n, W, 3), about [0, 1].
     """
     if kind == "none":
-        return high
+        return iter(blocks)
     if kind == "adain":
-        (high_mean, high_deviation), (low_mean, low_deviation) = _moments(high), _moments(low)
-        return (high - high_mean) * (low_deviation / (high_deviation + 1e-5)) + low_mean
+        return _match_moments(blocks, low)
     assert kind == "wavelet", kind
-    reference = resize(low, (high.shape[1], high.shape[0]))
-    return high - _coarse(high) + _coarse(reference)
+    return _swap_coarse(blocks, low, size)
+
+
+def _swap_coarse(
+    blocks: Iterable[np.ndarray], low: np.ndarray, size: tuple[int, int]
+) -> Iterator[np.ndarray]:
+    """Fine wavelet levels of the rows, coarse ones of the small picture."""
+    width, height = size
+    ratio = low.shape[0] / height
+    spans = [(top, min(top + BLOCK, height)) for top in range(0, height, BLOCK)]
+    wanted = [
+        (max(0, top - WAVELET_REACH), min(height, bottom + WAVELET_REACH)) for top, bottom in spans
+    ]
+    parts = windows(blocks, wanted)
+    for (top, bottom), (first, last), high in zip(spans, wanted, parts, strict=True):
+        reference = resize(
+            low, (width, last - first), (first * ratio, min(last * ratio, low.shape[0]))
+        )
+        fixed = high - _coarse(high) + _coarse(reference)
+        yield fixed[top - first : bottom - first]
+
+
+def _match_moments(blocks: Iterable[np.ndarray], low: np.ndarray) -> Iterator[np.ndarray]:
+    """The rows with the mean and deviation of the small picture's channels."""
+    high = _Moments()
+    with SpooledTemporaryFile(max_size=SPOOL) as spool:
+        shapes = []
+        for block in blocks:
+            high.add(block)
+            spool.write(np.ascontiguousarray(block).tobytes())
+            shapes.append((block.shape, block.dtype))
+        small = _Moments()
+        small.add(low)
+        factor = small.deviation / (high.deviation + 1e-5)
+        spool.seek(0)
+        for shape, dtype in shapes:
+            size = int(np.prod(shape)) * dtype.itemsize
+            block = np.frombuffer(spool.read(size), dtype).reshape(shape)
+            yield (block - high.mean) * factor + small.mean
 
 
 def fill_transparent(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
@@ -73,13 +123,32 @@ def fill_transparent(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     return np.where(alpha[:, :, None] > 0, pixels, filled).astype(np.float32)
 
 
-def _moments(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each channel: two of (3,) float32."""
-    # In float64, or a sum over some ten million pixels is too coarse to grow as it should.
-    channels = [image[:, :, c] for c in range(3)]
-    mean = np.array([channel.mean(dtype=np.float64) for channel in channels], np.float32)
-    deviation = np.array([channel.std(dtype=np.float64) for channel in channels], np.float32)
-    return mean, deviation
+class _Moments:
+    """Mean and standard deviation of each channel of rows that come one after the other."""
+
+    def __init__(self) -> None:
+        # In float64, or a sum over some ten million pixels is too coarse to grow as it should.
+        self.count = 0
+        self.sums = np.zeros(3)
+        self.squares = np.zeros(3)
+
+    def add(self, rows: np.ndarray) -> None:
+        """Some more rows (n, W, 3)."""
+        exact = rows.reshape(-1, 3).astype(np.float64)
+        self.count += len(exact)
+        self.sums += exact.sum(axis=0)
+        self.squares += (exact**2).sum(axis=0)
+
+    @property
+    def mean(self) -> np.ndarray:
+        """(3,) float32."""
+        return (self.sums / self.count).astype(np.float32)
+
+    @property
+    def deviation(self) -> np.ndarray:
+        """(3,) float32."""
+        variance = self.squares / self.count - (self.sums / self.count) ** 2
+        return np.sqrt(np.maximum(variance, 0)).astype(np.float32)
 
 
 def _coarse(image: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ READABLE = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp",
 DECODERS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "AVIF")
 # What of it is understood: Pillow's modes of at most 8 bits a channel.
 MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBX", "RGBA", "RGBa", "YCbCr", "CMYK"})
-# Above this an input is taken for a decompression bomb.
+# Above this an input is taken for a decompression bomb, unless somebody says otherwise.
 MAX_INPUT_PIXELS = 300_000_000
 ORIENTATION = 0x0112
 # EXIF orientation -> whether rows and columns trade places, then rows reverse, then columns.
@@ -62,7 +62,7 @@ def find(folder: Path, *, recursive: bool = True, pattern: str | None = None) ->
     return sorted(found)
 
 
-def read_size(path: Path) -> tuple[int, int]:
+def read_size(path: Path, *, max_pixels: int | None = MAX_INPUT_PIXELS) -> tuple[int, int]:
     """Width and height of an upright picture, from its header alone.
 
     An orientation that a PNG names only behind its pixels is not seen.
@@ -70,7 +70,7 @@ def read_size(path: Path) -> tuple[int, int]:
     Raises:
         ImageError: it cannot be opened, is animated, or is too large.
     """
-    with _open(path, MAX_INPUT_PIXELS) as image:
+    with _open(path, max_pixels) as image:
         try:
             # A PNG's own getexif would decode the pixels, in search of EXIF behind them.
             orientation = Image.Image.getexif(image).get(ORIENTATION, 1)
@@ -131,7 +131,8 @@ def _open(path: Path, max_pixels: int | None) -> Iterator[ImageFile]:
             if max_pixels and image.width * image.height > max_pixels:
                 raise ImageError(
                     f"{path} has {image.width} x {image.height} pixels, "
-                    f"above the limit of {max_pixels:,}."
+                    f"above the limit of {max_pixels:,}.",
+                    hint="If it is no mistake, raise --max-input-pixels.",
                 )
             frames = getattr(image, "n_frames", 1)
             # A camera's MPO is a JPEG whose other frames are previews or the other eye's view.

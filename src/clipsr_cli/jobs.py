@@ -24,6 +24,10 @@ OVERLAP_OUTPUT = 64
 # The base grid is a quarter of the output and is halved three times.
 MIN_TILE = 8
 
+# Settings whose option has another name.
+OPTIONS = {"max_pixels": "max-input-pixels"}
+MOST_WORKERS = 8
+
 Existing = Literal["skip", "overwrite", "fail"]
 
 
@@ -66,7 +70,10 @@ class UpscaleOptions:
         color_fix: a name in ``colour.FIXES``.
         quality: of the lossy formats, 1 to 100.
         resize: a change of size after enlarging.
-        workers: threads that decode and encode.
+        workers: threads that decode, and threads that encode.
+        max_memory: bytes of main memory that the process shall stay below.
+        memory_share: share of the free memory that pictures may take where nothing else is said.
+        max_pixels: an input of more is taken for a decompression bomb.
     """
 
     text_strength: float = 1.0
@@ -76,15 +83,19 @@ class UpscaleOptions:
     color_fix: str = "none"
     quality: int | None = None
     resize: Resize = field(default_factory=Resize)
-    workers: int = 2
+    workers: int | None = None
+    max_memory: int | None = None
+    memory_share: float = 0.5
+    max_pixels: int = images.MAX_INPUT_PIXELS
 
     def __post_init__(self) -> None:
         if self.tile is not None and self.tile < MIN_TILE:
             raise InputError(f"--tile is {self.tile}; it must be at least {MIN_TILE}.")
-        for name in ("batch_size", "workers"):
+        for name in ("batch_size", "workers", "max_memory", "max_pixels"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise InputError(f"--{name.replace('_', '-')} is {value}; it must be at least 1.")
+                option = OPTIONS.get(name, name.replace("_", "-"))
+                raise InputError(f"--{option} is {value}; it must be at least 1.")
         if self.color_fix not in FIXES:
             raise InputError(
                 f"--color-fix is {self.color_fix!r}; it must be one of: {', '.join(FIXES)}."
@@ -95,6 +106,11 @@ class UpscaleOptions:
             raise InputError(f"--text-strength is {self.text_strength}; it must be finite.")
         if self.tile_overlap is not None and self.tile_overlap < 0:
             raise InputError(f"--tile-overlap is {self.tile_overlap}; it must be at least 0.")
+
+    @property
+    def threads(self) -> int:
+        """Threads that decode, and as many that encode: half the cores, 2 to 8, unless asked."""
+        return self.workers or max(2, min(MOST_WORKERS, (os.cpu_count() or 1) // 2))
 
     def tiling(self, scale: int) -> tuple[int, int]:
         """Tile side and overlap, in pixels of the small picture.
@@ -127,13 +143,15 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """A picture that was enlarged and written."""
+    """A picture that was enlarged and written, and on what."""
 
     job: Job
     size_in: tuple[int, int]
     size_out: tuple[int, int]
     tiles: int
     seconds: float
+    device: str
+    precision: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +168,9 @@ class Failed:
     job: Job
     error: Exception
     seconds: float = 0.0
+    # Where no device was reached there is none.
+    device: str | None = None
+    precision: str | None = None
 
 
 Outcome = Done | Skipped | Failed
@@ -199,6 +220,7 @@ def plan(
     existing: Existing = "skip",
     resize: Resize | None = None,
     shard: tuple[int, int] | None = None,
+    max_pixels: int = images.MAX_INPUT_PIXELS,
     also: Sequence[Path] = (),
 ) -> Plan:
     """Find the pictures, name their outputs, and refuse all that can be refused before any work.
@@ -218,6 +240,7 @@ def plan(
         existing: what to do where an output is there already.
         resize: a change of size after enlarging.
         shard: (i, n): only every n-th picture, from the i-th on, counted from 1.
+        max_pixels: an input of more is taken for a decompression bomb.
         also: other files that the run writes: a report, a sheet.
 
     Raises:
@@ -242,7 +265,15 @@ def plan(
         planned = planned[index - 1 :: count]
     todo, skipped = [], []
     for item, target in planned:
-        job = _job(item, target, form=form, scale=scale, resize=resize, prompts=prompts)
+        job = _job(
+            item,
+            target,
+            form=form,
+            scale=scale,
+            resize=resize,
+            prompts=prompts,
+            max_pixels=max_pixels,
+        )
         if not os.path.lexists(target) or existing == "overwrite":
             todo.append(job)
         elif existing == "fail":
@@ -432,11 +463,18 @@ def _name(template: str, path: Path, *, scale: int, model: str) -> str:
 
 
 def _job(
-    item: Found, target: Path, *, form: str, scale: int, resize: Resize, prompts: Prompts
+    item: Found,
+    target: Path,
+    *,
+    form: str,
+    scale: int,
+    resize: Resize,
+    prompts: Prompts,
+    max_pixels: int,
 ) -> Job:
     prompt = prompts.find(item.path, item.relative)
     try:
-        size_in = images.read_size(item.path)
+        size_in = images.read_size(item.path, max_pixels=max_pixels)
     except ImageError:
         # Told when its turn comes, so that one broken picture does not stop the others.
         return Job(

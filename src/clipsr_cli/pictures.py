@@ -49,6 +49,31 @@ class Metadata:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What a picture's rows are, known before the rows are.
+
+    Attributes:
+        width, height: in pixels.
+        dtype: uint8 or uint16.
+        gray: one channel of colour instead of three.
+        alpha: one channel more, the last.
+        metadata: what the picture carries beside its pixels.
+    """
+
+    width: int
+    height: int
+    dtype: np.dtype[Any]
+    gray: bool = False
+    alpha: bool = False
+    metadata: Metadata = field(default_factory=Metadata)
+
+    @property
+    def bands(self) -> int:
+        """Channels of a pixel, 1 to 4."""
+        return (1 if self.gray else 3) + self.alpha
+
+
+@dataclass(frozen=True, kw_only=True)
 class Picture:
     """A decoded picture.
 
@@ -69,6 +94,25 @@ class Picture:
         """Width and height."""
         return self.pixels.shape[1], self.pixels.shape[0]
 
+    @property
+    def layout(self) -> Layout:
+        """What its rows are."""
+        return Layout(
+            width=self.size[0],
+            height=self.size[1],
+            dtype=self.pixels.dtype,
+            gray=self.gray,
+            alpha=self.alpha is not None,
+            metadata=self.metadata,
+        )
+
+    @property
+    def planes(self) -> np.ndarray:
+        """Its channels as they are stored: (H, W, 1 to 4)."""
+        colour = self.pixels[:, :, :1] if self.gray else self.pixels
+        planes = colour if self.alpha is None else np.dstack([colour, self.alpha])
+        return np.ascontiguousarray(planes)
+
 
 def to_float(pixels: np.ndarray) -> np.ndarray:
     """uint8 or uint16 -> float32 in [0, 1]."""
@@ -85,18 +129,23 @@ def to_integer(values: np.ndarray, dtype: DTypeLike) -> np.ndarray:
     return whole
 
 
-def resize(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def resize(
+    values: np.ndarray, size: tuple[int, int], rows: tuple[float, float] | None = None
+) -> np.ndarray:
     """Resize float values by antialiased bicubic interpolation.
 
     Args:
         values: (H, W, C) float32.
         size: width and height.
+        rows: what part of ``values`` to bring to that size, from and to these rows; what lies
+            beside them is looked at all the same, so that parts fit together. All by default.
     """
-    if (values.shape[1], values.shape[0]) == size:
+    if (values.shape[1], values.shape[0]) == size and rows is None:
         return values
+    top, bottom = rows or (0, values.shape[0])
     channels = [
         Image.fromarray(np.ascontiguousarray(values[:, :, c], np.float32)).resize(
-            size, Image.Resampling.BICUBIC
+            size, Image.Resampling.BICUBIC, box=(0, top, values.shape[1], bottom)
         )
         for c in range(values.shape[2])
     ]

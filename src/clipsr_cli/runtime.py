@@ -2,12 +2,19 @@
 
 import os
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
+import psutil
 import torch
 
 from clipsr_cli.errors import DeviceError, InputError
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+# Where Linux says what a container may use and uses: folder, limit, usage (cgroups 2 and 1).
+CONTAINER_LIMITS = (
+    ("/sys/fs/cgroup", "memory.max", "memory.current"),
+    ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+)
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -79,3 +86,28 @@ def describe_device(device: torch.device) -> str:
     if device.type == "cpu":
         return f"cpu ({torch.get_num_threads()} of {os.cpu_count()} cores)"
     return str(device)
+
+
+def free_device_memory(device: torch.device) -> int:
+    """Bytes of a CUDA device that new tensors may take, this process's own reserve included."""
+    free, _ = torch.cuda.mem_get_info(device)
+    reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return free + reserve
+
+
+def available_memory() -> int:
+    """Bytes of main memory that this process may still take: the machine's, or its container's."""
+    available = psutil.virtual_memory().available
+    for folder, limit, used in CONTAINER_LIMITS:
+        try:
+            most = int(Path(folder, limit).read_text())
+            available = min(available, most - int(Path(folder, used).read_text()))
+        except (OSError, ValueError):
+            # Not in such a container, or one without a limit ("max").
+            continue
+    return max(0, available)
+
+
+def resident_memory() -> int:
+    """Bytes of main memory that this process takes."""
+    return psutil.Process().memory_info().rss

@@ -3,10 +3,17 @@
 import numpy as np
 import pytest
 
-from clipsr_cli.colour import FIXES, fill_transparent, fix_colour
+from clipsr_cli import colour
+from clipsr_cli.colour import FIXES, fill_transparent
 from clipsr_cli.pictures import resize
 
 TINT = np.array([0.1, -0.05, 0.02], np.float32)
+
+
+def fix_colour(high, low, kind):
+    """The fix of a whole picture that comes in one block."""
+    size = (high.shape[1], high.shape[0])
+    return np.concatenate(list(colour.fix_colour([high], low, size, kind)))
 
 
 @pytest.fixture
@@ -29,7 +36,21 @@ def tinted(low, detail):
 
 
 def test_none_gives_the_same_picture(low, tinted):
-    assert fix_colour(tinted, low, "none") is tinted
+    assert np.array_equal(fix_colour(tinted, low, "none"), tinted)
+
+
+@pytest.mark.parametrize("kind", FIXES)
+@pytest.mark.parametrize("spool", [10, 10**9])
+def test_blocks_of_any_size_are_fixed_as_the_whole_is(low, kind, spool, monkeypatch):
+    monkeypatch.setattr(colour, "BLOCK", 100)
+    monkeypatch.setattr(colour, "SPOOL", spool)
+    high = np.random.default_rng(1).random((18 * 16, 24 * 16, 3), np.float32)
+    blocks = np.split(high, [1, 70, 71, 150, 287])
+
+    fixed = list(colour.fix_colour(blocks, low, (24 * 16, 18 * 16), kind))
+
+    monkeypatch.setattr(colour, "BLOCK", 1000)
+    np.testing.assert_allclose(np.concatenate(fixed), fix_colour(high, low, kind), atol=2e-6)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in FIXES if kind != "none"])

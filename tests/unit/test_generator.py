@@ -117,8 +117,9 @@ def test_pictures_of_a_batch_do_not_see_each_other(make_generator, tiny_clip):
 def test_layers_start_as_the_identity():
     features, text = torch.rand(2, 8, 5, 5), torch.randn(2, 4)
 
+    modulation = TextModulation(8, 4, 4)
     assert torch.equal(GatedBlock(8)(features), features)
-    assert torch.equal(TextModulation(8, 4, 4)(features, text), features)
+    assert torch.equal(modulation(features, modulation.amounts(text)), features)
 
 
 def test_tifblock_is_a_residual_around_its_convolution():
@@ -127,7 +128,7 @@ def test_tifblock_is_a_residual_around_its_convolution():
     torch.nn.init.zeros_(block.conv.bias)
     features = torch.randn(1, 8, 3, 3)
 
-    assert torch.equal(block(features, torch.randn(1, 4)), features)
+    assert torch.equal(block(features, block.amounts(torch.randn(1, 4))), features)
 
 
 @pytest.mark.parametrize(

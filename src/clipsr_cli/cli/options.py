@@ -51,6 +51,39 @@ def auto_or_number(value: str, option: str) -> int | None:
         raise InputError(f"{option} is {value!r}; it must be auto or a whole number.") from error
 
 
+def read_size(value: str | None, option: str) -> int | None:
+    """A number of bytes such as ``2G``, ``500M`` or ``1.5GB``; None stays None.
+
+    Raises:
+        InputError: it is none.
+    """
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", value.strip(), re.IGNORECASE)
+    if not match:
+        raise InputError(f"{option} is {value!r}; it must be a size such as 2G or 500M.")
+    return int(float(match[1]) * 1000 ** " KMGT".index(match[2].upper() or " "))
+
+
+def read_devices(value: str | None) -> list[str] | None:
+    """``0,1`` -> cuda:0 and cuda:1; devices may also be given by name. None stays None.
+
+    Raises:
+        InputError: one of them means nothing, or comes twice.
+    """
+    if value is None:
+        return None
+    names = [part.strip() for part in value.split(",") if part.strip()]
+    devices = [f"cuda:{name}" if name.isdecimal() else check_device(name) for name in names]
+    if not devices:
+        raise InputError("--gpus is empty.", hint="Use --gpus 0,1.")
+    # The CPU may come several times: each process then has a part of the cores.
+    twice = [name for name in devices if name != "cpu" and devices.count(name) > 1]
+    if twice:
+        raise InputError(f"--gpus names {twice[0]} twice.")
+    return devices
+
+
 def check_device(name: str) -> str:
     """A device's name that means something, whether or not it is there.
 

@@ -24,7 +24,11 @@ from clipsr_cli.cli.options import (
     check_choice,
     check_device,
     check_scale,
+    read_devices,
+    read_size,
 )
+from clipsr_cli.cli.placing import Place, make_runner
+from clipsr_cli.cli.stopping import Stop
 from clipsr_cli.errors import ClipsrError, InputError
 
 if TYPE_CHECKING:
@@ -136,7 +140,10 @@ def upscale(
         str, _option("--batch-size", help="auto, or tiles at once.", panel=SPEED)
     ] = "auto",
     device: Device = "auto",
-    gpus: Annotated[str | None, _option("--gpus", help="Not in this version.", panel=SPEED)] = None,
+    gpus: Annotated[
+        str | None,
+        _option("--gpus", help="0,1: a process for each of these CUDA devices.", panel=SPEED),
+    ] = None,
     precision: Annotated[
         str, _option("--precision", help="auto, fp32, fp16 or bf16.", panel=SPEED)
     ] = "auto",
@@ -145,9 +152,31 @@ def upscale(
         _option("--compile", help="Compile the network: slow to start, then faster.", panel=SPEED),
     ] = False,
     workers: Annotated[
-        int, _option("--workers", help="Threads that decode and encode.", panel=SPEED)
-    ] = 2,
-    engine: Annotated[str, _option("--engine", help="local.", panel=SPEED)] = "local",
+        int | None,
+        _option(
+            "--workers",
+            help="Threads that decode, and as many that encode [half the cores, 2 to 8].",
+            panel=SPEED,
+        ),
+    ] = None,
+    max_memory: Annotated[
+        str | None,
+        _option("--max-memory", help="Main memory to stay below, such as 2G or 500M.", panel=SPEED),
+    ] = None,
+    max_input_pixels: Annotated[
+        int, _option("--max-input-pixels", help="Refuse inputs of more pixels.", panel=FILES)
+    ] = 300_000_000,
+    engine: Annotated[
+        str, _option("--engine", help="local, or ray: on a Ray cluster.", panel=SPEED)
+    ] = "local",
+    ray_address: Annotated[
+        str | None,
+        _option("--ray-address", help="A Ray cluster [a local one is started].", panel=SPEED),
+    ] = None,
+    ray_workers: Annotated[
+        int | None,
+        _option("--ray-workers", help="How many [one a GPU, else one a node].", panel=SPEED),
+    ] = None,
     sheet: Annotated[
         Path | None,
         _option("--sheet", help="A PNG with input, bicubic and result side by side.", panel=SAY),
@@ -180,9 +209,15 @@ def upscale(
     from clipsr_cli.weights import find_generator
 
     console.set_up_logging(quiet=quiet, verbose=verbose)
-    _refuse(gpus=gpus, engine=engine)
     check_scale(scale)
     check_device(device)
+    place = Place(
+        device=device,
+        gpus=read_devices(gpus),
+        engine=engine,
+        ray_address=ray_address,
+        ray_workers=ray_workers,
+    )
     check_choice(precision, "--precision", ("auto", "fp32", "fp16", "bf16"))
     check_choice(ext, "--ext", ("auto", *FORMATS))
     if sum((skip_existing, overwrite, fail_existing)) > 1:
@@ -203,6 +238,8 @@ def upscale(
         quality=quality,
         resize=jobs.Resize(outscale=outscale, longest_side=longest_side),
         workers=workers,
+        max_memory=read_size(max_memory, "--max-memory"),
+        max_pixels=max_input_pixels,
     )
     options.tiling(scale)
     todo = jobs.plan(
@@ -218,6 +255,7 @@ def upscale(
         existing="overwrite" if overwrite else "fail" if fail_existing else "skip",
         resize=options.resize,
         shard=jobs.parse_shard(shard) if shard is not None else None,
+        max_pixels=max_input_pixels,
         also=[path for path in (report, sheet) if path is not None],
     )
     if todo.jobs:
@@ -234,29 +272,20 @@ def upscale(
         return
 
     start = time.perf_counter()
-    upscaler = None
+    runner = None
     if todo.jobs:
         # Torch is loaded from here on.
-        from clipsr_cli.runtime import describe_device
-        from clipsr_cli.upscaling import Upscaler
-
-        upscaler = Upscaler.load(
-            model,
-            scale=scale,
-            device=device,
-            precision=precision,
-            options=options,
-            compile=compile,
+        runner = make_runner(
+            place, model=model, scale=scale, precision=precision, options=options, compile=compile
         )
-        run |= {"device": str(upscaler.device), "precision": upscaler.precision}
         if not quiet:
-            console.say(f"Running on {describe_device(upscaler.device)}, {upscaler.precision}.")
+            console.say(f"Running on {runner.where}.")
         if captioner and planned != todo:
             todo = caption_plan(
                 todo,
                 captioner,
-                device=device,
-                clip=upscaler.clip,
+                device=runner.device,
+                clip=runner.clip(),
                 show=progress and not quiet,
                 quiet=quiet,
             )
@@ -266,15 +295,19 @@ def upscale(
     with JsonLines(report) as lines:
         for skip in todo.skipped:
             lines.add(_row(skip, run))
-        if upscaler is not None:
-            try:
-                with console.progress(len(todo.jobs), show=progress and not quiet) as bar:
-                    for outcome in upscaler.run(todo.jobs):
+        if runner is not None:
+            with (
+                Stop() as stop,
+                console.progress(len(todo.jobs), show=progress and not quiet) as bar,
+            ):
+                try:
+                    for outcome in runner.run(stop.until(todo.jobs)):
                         outcomes.append(outcome)
                         lines.add(_row(outcome, run))
                         _tell(bar, outcome, verbose=verbose)
-            except KeyboardInterrupt:
-                interrupted = True
+                except KeyboardInterrupt:
+                    pass
+            interrupted = stop.asked
     _close(todo, outcomes, console.seconds_since(start), json=json, quiet=quiet)
     if interrupted:
         console.say("Interrupted: what is done is kept; the same command goes on from here.")
@@ -283,16 +316,6 @@ def upscale(
         _write_sheet(todo, outcomes, sheet, quiet=quiet)
     if any(isinstance(outcome, jobs.Failed) for outcome in outcomes):
         raise typer.Exit(SOME_FAILED)
-
-
-def _refuse(*, gpus: str | None, engine: str) -> None:
-    """Say clearly what this version does not do, rather than leave it out in silence."""
-    if gpus is not None:
-        raise InputError(
-            "--gpus is not in this version.", hint="Use --device cuda:N, and --shard I/N."
-        )
-    if engine != "local":
-        raise InputError(f"--engine {engine} is not in this version.", hint="Use --engine local.")
 
 
 def _check_written(report: Path | None, sheet: Path | None, prompts: Path | None) -> None:
@@ -384,8 +407,8 @@ def _row(outcome: "Outcome | Job", run: dict[str, Any]) -> dict[str, Any]:
         "size_out": done.size_out if done else job.size_out,
         "tiles": done.tiles if done else None,
         "seconds": done.seconds if done else failed.seconds if failed else None,
-        "device": run["device"] if done or failed else None,
-        "precision": run["precision"] if done or failed else None,
+        "device": done.device if done else failed.device if failed else None,
+        "precision": done.precision if done else failed.precision if failed else None,
         "error": {"type": type(failed.error).__name__, "message": str(failed.error)}
         if failed
         else None,

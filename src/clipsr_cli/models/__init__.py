@@ -9,7 +9,8 @@ from clipsr_cli.models.generator import Generator, GeneratorConfig
 from clipsr_cli.models.released import ReleasedConfig, ReleasedGenerator
 
 # What every architecture has in common: config.scale, clip, learned_state() and
-# forward((B, 3, h, w), (B, E)) -> (B, 3, h * scale, w * scale).
+# forward((B, 3, h, w), (B, E)) -> (B, 3, h * scale, w * scale), which is
+# condition((B, E)) -> (B, K) and then render((B, 3, h, w), (B, K)).
 AnyConfig = GeneratorConfig | ReleasedConfig
 AnyGenerator = Generator | ReleasedGenerator
 

@@ -72,16 +72,18 @@ class TextNorm(nn.Module):
 class TextModulation(nn.Module):
     """Scale and shift every channel of a feature map by amounts read from the text (paper, AFF).
 
-    Starts as the identity, so an untrained layer neither helps nor harms.
+    Starts as the identity, so an untrained layer neither helps nor harms. The amounts depend on the
+    text alone: they are the same for all tiles of a picture.
 
     Shapes:
         features  (B, C, H, W)
-        text      (B, E)         one normalised embedding per image
+        amounts   (B, 2C)        ``amounts(text)`` of one normalised embedding (B, E) per image
         returns   (B, C, H, W)
     """
 
     def __init__(self, channels: int, text_dim: int, hidden: int) -> None:
         super().__init__()
+        self.size = 2 * channels
         self.gamma = self._mlp(text_dim, hidden, channels)
         self.beta = self._mlp(text_dim, hidden, channels)
 
@@ -92,9 +94,12 @@ class TextModulation(nn.Module):
         nn.init.zeros_(last.bias)
         return nn.Sequential(nn.Linear(text_dim, hidden), nn.ReLU(), last)
 
-    def forward(self, features: Tensor, text: Tensor) -> Tensor:
-        gamma = self.gamma(text)[:, :, None, None]
-        beta = self.beta(text)[:, :, None, None]
+    def amounts(self, text: Tensor) -> Tensor:
+        """How much a text scales and shifts each channel: (B, E) -> (B, 2C)."""
+        return torch.cat([self.gamma(text), self.beta(text)], dim=1)
+
+    def forward(self, features: Tensor, amounts: Tensor) -> Tensor:
+        gamma, beta = amounts[:, :, None, None].chunk(2, dim=1)
         return torch.addcmul(features + beta, features, gamma)
 
 
@@ -104,21 +109,27 @@ class TIFBlock(nn.Module):
 
     Shapes:
         features  (B, C, H, W)
-        text      (B, E)
+        amounts   (B, 4C)       ``amounts(text)`` of a text (B, E)
         returns   (B, C, H, W)
     """
 
     def __init__(self, channels: int, text_dim: int, *, hidden: int, text_norm: str) -> None:
         super().__init__()
+        self.size = 4 * channels
         self.norm = TextNorm(text_dim, text_norm)
         self.affine1 = TextModulation(channels, text_dim, hidden)
         self.affine2 = TextModulation(channels, text_dim, hidden)
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
-    def forward(self, features: Tensor, text: Tensor) -> Tensor:
+    def amounts(self, text: Tensor) -> Tensor:
+        """What both affine layers read from a text: (B, E) -> (B, 4C)."""
         text = self.norm(text)
-        fused = F.relu(self.affine1(features, text))
-        fused = F.relu(self.affine2(fused, text))
+        return torch.cat([self.affine1.amounts(text), self.affine2.amounts(text)], dim=1)
+
+    def forward(self, features: Tensor, amounts: Tensor) -> Tensor:
+        first, second = amounts.chunk(2, dim=1)
+        fused = F.relu(self.affine1(features, first))
+        fused = F.relu(self.affine2(fused, second))
         return features + self.conv(fused)
 
 

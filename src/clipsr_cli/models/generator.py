@@ -5,7 +5,9 @@ The base grid is a quarter of the output: one network shape serves every scale.
 """
 
 from dataclasses import dataclass
+from typing import cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -62,8 +64,8 @@ class Stage(nn.Module):
         self.blocks = nn.Sequential(*(GatedBlock(outer) for _ in range(blocks)))
         self.fuse = TIFBlock(outer, text_dim, hidden=config.text_hidden, text_norm=config.text_norm)
 
-    def forward(self, features: Tensor, text: Tensor) -> Tensor:
-        return self.fuse(self.blocks(self.conv(features)), text)
+    def forward(self, features: Tensor, amounts: Tensor) -> Tensor:
+        return self.fuse(self.blocks(self.conv(features)), amounts)
 
 
 class ClipMapping(nn.Module):
@@ -92,7 +94,8 @@ class Generator(nn.Module):
     """Enlarge pictures by ``config.scale``, guided by text.
 
     Holds the frozen CLIP, whose image tower is part of the network; ``learned_state`` leaves it
-    out.
+    out. ``generator(low, text)`` is ``generator.render(low, generator.condition(text))``: what
+    comes from the text alone need be computed only once for all tiles of a picture.
 
     Shapes:
         low      (B, 3, h, w)      RGB in [0, 1]; h, w >= 1, trained from 8 up
@@ -158,34 +161,60 @@ class Generator(nn.Module):
         )
 
     def forward(self, low: Tensor, text: Tensor) -> Tensor:
+        return self.render(low, self.condition(text))
+
+    def condition(self, text: Tensor) -> Tensor:
+        """All that the network reads from a text, as one vector: (B, E) -> (B, K)."""
+        prompts, refined = self.predict(text)
+        encoder, refiner = self._fusions()
+        amounts = [block.amounts(text) for block in encoder]
+        amounts += [block.amounts(refined) for block in refiner]
+        return torch.cat([prompts.flatten(1), *amounts], dim=1)
+
+    def render(self, low: Tensor, condition: Tensor) -> Tensor:
+        """Enlarge pictures (B, 3, h, w) by what ``condition`` made of their texts, (B, K)."""
         height, width = low.shape[2] * self.config.scale, low.shape[3] * self.config.scale
         base = enlarge(low, self.config.scale // 4)
         bottom, right = -base.shape[2] % BASE_MULTIPLE, -base.shape[3] % BASE_MULTIPLE
         if bottom or right:
             base = F.pad(base, (0, right, 0, bottom), mode="replicate")
-        high = self.head(self.features(base, text))[:, :, :height, :width]
+        high = self.head(self._features(base, condition))[:, :, :height, :width]
         if self.config.skip == "bicubic":
             high = high + enlarge(low, self.config.scale)
         return high
 
-    def features(self, base: Tensor, text: Tensor) -> Tensor:
+    def _features(self, base: Tensor, condition: Tensor) -> Tensor:
         """Encode, fuse, map through CLIP and refine a picture on the base grid (both sides in
         eights).
         """
+        encoder, refiner = self._fusions()
+        sizes = [block.size for block in (*encoder, *refiner)]
+        prompts, *amounts = torch.split(
+            condition, [self.predict.tokens * self.clip.width, *sizes], dim=1
+        )
+
         detail = self.encode[0](self.stem(base))
         levels = [detail]
-        for down, encode, fuse in zip(self.down, self.encode[1:], self.fuse, strict=True):
-            levels.append(fuse(encode(down(levels[-1])), text))
-        prompts, refined = self.predict(text)
+        for down, encode, fuse, amount in zip(
+            self.down, self.encode[1:], self.fuse, amounts[: len(encoder)], strict=True
+        ):
+            levels.append(fuse(encode(down(levels[-1])), amount))
 
-        features = self.map(levels[3], prompts, self.clip)
-        for index, stage in enumerate(self.refine):
+        tokens = prompts.view(len(prompts), self.predict.tokens, self.clip.width)
+        features = self.map(levels[3], tokens, self.clip)
+        refining = zip(self.refine, amounts[len(encoder) :], strict=True)
+        for index, (stage, amount) in enumerate(refining):
             if index:
                 features = F.interpolate(features, scale_factor=2.0, mode="nearest")
             # The paper adds the text-fused levels after stages 1 to 3; the base level is our
             # addition.
-            features = stage(features, refined) + levels[3 - index]
+            features = stage(features, amount) + levels[3 - index]
         return features
+
+    def _fusions(self) -> tuple[list[TIFBlock], list[TIFBlock]]:
+        """The layers that read the text: the encoder's, and the refinement module's."""
+        stages = cast(list[Stage], list(self.refine))
+        return cast(list[TIFBlock], list(self.fuse)), [stage.fuse for stage in stages]
 
     def learned_state(self) -> dict[str, Tensor]:
         """The tensors this network owns: everything but the frozen CLIP."""

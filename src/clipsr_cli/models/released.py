@@ -9,7 +9,9 @@ Legend: B batch, C channels, E text embedding, h x w small picture.
 """
 
 from dataclasses import dataclass
+from typing import cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -47,12 +49,13 @@ class Modulation(nn.Module):
 
     Shapes:
         features  (B, C, H, W)
-        text      (B, E)
+        amounts   (B, 2C)       ``amounts(text)`` of a text (B, E)
         returns   (B, C, H, W)
     """
 
     def __init__(self, channels: int, text_dim: int) -> None:
         super().__init__()
+        self.size = 2 * channels
         self.gamma = self._mlp(channels, text_dim)
         self.beta = self._mlp(channels, text_dim)
 
@@ -62,21 +65,34 @@ class Modulation(nn.Module):
             nn.Linear(text_dim, channels), nn.ReLU(), nn.Linear(channels, channels)
         )
 
-    def forward(self, features: Tensor, text: Tensor) -> Tensor:
-        return self.gamma(text)[:, :, None, None] * features + self.beta(text)[:, :, None, None]
+    def amounts(self, text: Tensor) -> Tensor:
+        """How much a text scales and shifts each channel: (B, E) -> (B, 2C)."""
+        return torch.cat([self.gamma(text), self.beta(text)], dim=1)
+
+    def forward(self, features: Tensor, amounts: Tensor) -> Tensor:
+        gamma, beta = amounts[:, :, None, None].chunk(2, dim=1)
+        return gamma * features + beta
 
 
 class Fusion(nn.Module):
-    """Two modulations, each with a LeakyReLU (slope 0.2) behind it; shapes as in Modulation."""
+    """Two modulations, each with a LeakyReLU (slope 0.2) behind it; shapes as in Modulation, with
+    amounts of (B, 4C).
+    """
 
     def __init__(self, channels: int, text_dim: int) -> None:
         super().__init__()
+        self.size = 4 * channels
         self.affine1 = Modulation(channels, text_dim)
         self.affine2 = Modulation(channels, text_dim)
 
-    def forward(self, features: Tensor, text: Tensor) -> Tensor:
-        features = F.leaky_relu(self.affine1(features, text), 0.2)
-        return F.leaky_relu(self.affine2(features, text), 0.2)
+    def amounts(self, text: Tensor) -> Tensor:
+        """What both modulations read from a text: (B, E) -> (B, 4C)."""
+        return torch.cat([self.affine1.amounts(text), self.affine2.amounts(text)], dim=1)
+
+    def forward(self, features: Tensor, amounts: Tensor) -> Tensor:
+        first, second = amounts.chunk(2, dim=1)
+        features = F.leaky_relu(self.affine1(features, first), 0.2)
+        return F.leaky_relu(self.affine2(features, second), 0.2)
 
 
 class FusionBlock(nn.Module):
@@ -84,21 +100,27 @@ class FusionBlock(nn.Module):
 
     Shapes:
         features  (B, inner, H, W)
-        text      (B, E)
+        amounts   (B, 4 * (inner + outer))  ``amounts(text)`` of a text (B, E)
         returns   (B, outer, H, W)
     """
 
     def __init__(self, inner: int, outer: int, text_dim: int) -> None:
         super().__init__()
+        self.size = 4 * (inner + outer)
         self.fuse1 = Fusion(inner, text_dim)
         self.conv1 = nn.Conv2d(inner, outer, 3, padding=1)
         self.fuse2 = Fusion(outer, text_dim)
         self.conv2 = nn.Conv2d(outer, outer, 3, padding=1)
         self.shortcut = nn.Conv2d(inner, outer, 1) if inner != outer else nn.Identity()
 
-    def forward(self, features: Tensor, text: Tensor) -> Tensor:
-        changed = self.conv1(self.fuse1(features, text))
-        return self.shortcut(features) + self.conv2(self.fuse2(changed, text))
+    def amounts(self, text: Tensor) -> Tensor:
+        """What both fusions read from a text."""
+        return torch.cat([self.fuse1.amounts(text), self.fuse2.amounts(text)], dim=1)
+
+    def forward(self, features: Tensor, amounts: Tensor) -> Tensor:
+        first, second = torch.split(amounts, [self.fuse1.size, self.fuse2.size], dim=1)
+        changed = self.conv1(self.fuse1(features, first))
+        return self.shortcut(features) + self.conv2(self.fuse2(changed, second))
 
 
 class ReleasedGenerator(nn.Module):
@@ -157,6 +179,14 @@ class ReleasedGenerator(nn.Module):
         )
 
     def forward(self, low: Tensor, text: Tensor) -> Tensor:
+        return self.render(low, self.condition(text))
+
+    def condition(self, text: Tensor) -> Tensor:
+        """All that the network reads from a text, as one vector: (B, E) -> (B, K)."""
+        return torch.cat([block.amounts(text) for block in self._blocks()], dim=1)
+
+    def render(self, low: Tensor, condition: Tensor) -> Tensor:
+        """Enlarge pictures (B, 3, h, w) by what ``condition`` made of their texts, (B, K)."""
         height, width = low.shape[2:]
         bottom, right = _missing(height), _missing(width)
         if bottom or right:
@@ -167,12 +197,17 @@ class ReleasedGenerator(nn.Module):
         for conv in self.encode:
             levels.append(self.activation(conv(levels[-1])))
         features = levels[-1]
-        for block, level in zip(self.decode, reversed(levels[1:]), strict=True):
+        blocks = self._blocks()
+        amounts = torch.split(condition, [block.size for block in blocks], dim=1)
+        for block, amount, level in zip(blocks, amounts, reversed(levels[1:]), strict=True):
             features = F.interpolate(features, level.shape[2:], mode="nearest")
-            features = block(features, text) + level
+            features = block(features, amount) + level
         features = self.refine(features) + self.stem(signed)
         high = (self.head(features) + 1) / 2
         return high[:, :, : SCALE * height, : SCALE * width]
+
+    def _blocks(self) -> list[FusionBlock]:
+        return cast(list[FusionBlock], list(self.decode))
 
     def learned_state(self) -> dict[str, Tensor]:
         """The tensors this network owns: everything but the frozen CLIP."""

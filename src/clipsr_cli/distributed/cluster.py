@@ -1,0 +1,166 @@
+"""Workers that are actors on a Ray cluster (extra ``ray``).
+
+All machines of the cluster must see the input and output folders under the same paths, and have
+clipsr installed.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from importlib import import_module
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from clipsr_cli.distributed.recipe import Message, Recipe, serve
+from clipsr_cli.distributed.scheduler import Gone, Start, Tell
+from clipsr_cli.errors import InputError, reason
+from clipsr_cli.jobs import Job
+
+# Seconds for which an actor waits until it has something to tell.
+LISTEN = 1.0
+# Seconds that an actor has to end by itself.
+PATIENCE = 60.0
+
+
+def cluster(recipe: Recipe, *, address: str | None, workers: int | None) -> tuple[list[Start], str]:
+    """Starts for the actors on a cluster, and where they are, in words.
+
+    Args:
+        recipe: what all have in common.
+        address: of a cluster that runs; None starts one on this machine.
+        workers: how many; None is one for each GPU, or for each machine where there are none.
+
+    Raises:
+        InputError: Ray is not installed, or the cluster cannot be reached.
+    """
+    try:
+        ray: Any = import_module("ray")
+    except ImportError as error:
+        raise InputError(
+            "--engine ray needs Ray.", hint='Install it: pip install "clipsr-cli[ray]"'
+        ) from error
+    if not ray.is_initialized():
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        except Exception as error:
+            raise InputError(
+                f"The Ray cluster {address or 'on this machine'} cannot be used: {reason(error)}.",
+                hint="Start one with: ray start --head, and use --ray-address auto.",
+            ) from error
+    resources = ray.cluster_resources()
+    gpus = int(resources.get("GPU", 0))
+    nodes = sum(1 for node in ray.nodes() if node["Alive"])
+    count = workers or gpus or nodes
+    needs: dict[str, float] = {"num_gpus": min(1.0, gpus / count)} if gpus else {}
+    # Cores are shared out evenly among actors that compute on them.
+    needs["num_cpus"] = max(1, int(resources.get("CPU", 1)) // count) if not gpus else 1
+    options = recipe.options
+    # Several actors may come to lie on one machine.
+    options = replace(options, memory_share=options.memory_share * nodes / max(count, nodes))
+    own = replace(
+        recipe,
+        device="auto" if gpus else "cpu",
+        options=options,
+        threads=None if gpus else int(needs["num_cpus"]),
+    )
+    where = f"Ray, {count} worker{'' if count == 1 else 's'} on {nodes} node" + "s" * (nodes != 1)
+    return [partial(_Actor, own, needs) for _ in range(count)], where
+
+
+class _Serving:
+    """What an actor holds: an Upscaler in a thread, jobs going in and messages coming out."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self.messages: SimpleQueue[Message | None] = SimpleQueue()
+        self.abandoned = False
+        self.thread = threading.Thread(target=self._serve, args=(recipe,), daemon=True)
+        self.thread.start()
+
+    def give(self, job: Job | None) -> None:
+        """One more job; None behind the last."""
+        self.jobs.put(job)
+
+    def abandon(self) -> None:
+        """Give up what is at hand, and wait until it is cleaned up."""
+        self.abandoned = True
+        self.thread.join(PATIENCE)
+
+    def listen(self) -> list[Message | None]:
+        """What there is to tell, as soon as there is something; None is the end."""
+        told: list[Message | None] = []
+        with suppress(Empty):
+            told.append(self.messages.get(timeout=LISTEN))
+            while True:
+                told.append(self.messages.get_nowait())
+        return told
+
+    def _serve(self, recipe: Recipe) -> None:
+        try:
+            serve(recipe, self._jobs, self.messages.put)
+        except EOFError:
+            pass
+        finally:
+            self.messages.put(None)
+
+    def _jobs(self) -> Iterator[Job | None]:
+        while True:
+            if self.abandoned:
+                raise EOFError
+            try:
+                job = self.jobs.get_nowait()
+            except Empty:
+                yield None
+                continue
+            if job is None:
+                return
+            yield job
+
+
+class _Actor:
+    """An actor, and a thread here that listens to it."""
+
+    def __init__(self, recipe: Recipe, needs: dict[str, float], tell: Tell) -> None:
+        self.ray: Any = import_module("ray")
+        # Listening waits, while jobs are given.
+        made = self.ray.remote(_Serving).options(max_concurrency=3, max_restarts=0, **needs)
+        self.actor: Any = made.remote(recipe)
+        self.tell = tell
+        self.listener = threading.Thread(target=self._listen, daemon=True)
+        self.listener.start()
+
+    def give(self, job: Job) -> None:
+        """See ``scheduler.Worker``."""
+        # If it is gone, its listener tells.
+        self.actor.give.remote(job)
+
+    def finish(self) -> None:
+        """See ``scheduler.Worker``."""
+        self.actor.give.remote(None)
+        self._end()
+
+    def abandon(self) -> None:
+        """See ``scheduler.Worker``."""
+        with suppress(Exception):
+            self.ray.get(self.actor.abandon.remote(), timeout=PATIENCE)
+        self._end()
+
+    def _end(self) -> None:
+        self.listener.join(PATIENCE)
+        with suppress(Exception):
+            self.ray.kill(self.actor)
+
+    def _listen(self) -> None:
+        how = "by itself"
+        try:
+            while True:
+                for message in self.ray.get(self.actor.listen.remote()):
+                    if message is None:
+                        return
+                    self.tell(message)
+        except self.ray.exceptions.RayError as error:
+            how = f"as Ray says: {reason(error)[:200]}"
+        finally:
+            self.tell(Gone(how))

@@ -1,0 +1,111 @@
+"""What a worker needs to make its Upscaler, and the loop in which it serves."""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from clipsr_cli.errors import ClipsrError, ImageError
+from clipsr_cli.jobs import Done, Failed, Job, UpscaleOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that ``Upscaler.load`` takes, and the worker's share of the machine.
+
+    Attributes:
+        threads: CPU threads of the worker; None for all.
+        level: of what is logged that which is told.
+    """
+
+    model: str
+    scale: int
+    device: str = "auto"
+    precision: str = "auto"
+    options: UpscaleOptions
+    compile: bool = False
+    threads: int | None = None
+    level: int = logging.WARNING
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A worker is there, and takes so many jobs at once."""
+
+    device: str
+    precision: str
+    appetite: int
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A worker could not begin."""
+
+    error: Exception
+
+
+# What a worker says.
+Message = Ready | Refused | Done | Failed | logging.LogRecord
+
+
+def serve(
+    recipe: Recipe, jobs: Callable[[], Iterator[Job | None]], say: Callable[[Message], None]
+) -> None:
+    """Enlarge what comes until it ends. Called in the worker.
+
+    Args:
+        recipe: what to make the Upscaler of.
+        jobs: the jobs; None where there is none at the moment.
+        say: takes every message, from any thread.
+    """
+    # Loaded in the worker only: the one who hands out jobs needs no network.
+    import torch  # noqa: PLC0415
+
+    from clipsr_cli.upscaling import Upscaler  # noqa: PLC0415
+
+    package = logging.getLogger("clipsr_cli")
+    package.handlers = [_Sayer(say)]
+    package.propagate = False
+    package.setLevel(recipe.level)
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
+    try:
+        upscaler = Upscaler.load(
+            recipe.model,
+            scale=recipe.scale,
+            device=recipe.device,
+            precision=recipe.precision,
+            options=recipe.options,
+            compile=recipe.compile,
+        )
+        outcomes = upscaler.run(jobs())
+        say(Ready(str(upscaler.device), upscaler.precision, upscaler.appetite))
+    except ClipsrError as error:
+        say(Refused(error))
+        return
+    for outcome in outcomes:
+        say(outcome)
+
+
+def died(job: Job, how: str) -> Failed:
+    """The outcome of a picture whose workers died."""
+    return Failed(
+        job=job,
+        error=ImageError(
+            f"{job.input}: the worker that enlarged it died, {how}.",
+            hint="Run it alone to see why: clipsr upscale with this file only.",
+        ),
+    )
+
+
+class _Sayer(logging.Handler):
+    """Sends what is logged to where the jobs come from."""
+
+    def __init__(self, say: Callable[[Message], Any]) -> None:
+        super().__init__()
+        self.say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # Arguments may be what cannot be sent.
+        record.msg, record.args, record.exc_info = record.getMessage(), None, None
+        self.say(record)
