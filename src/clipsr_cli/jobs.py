@@ -245,8 +245,9 @@ def plan(
 
     Raises:
         InputError: an input is not there, no picture is found, two would share one output, an
-            output would overwrite an input or land in an input folder, is too large for its
-            format, exists and ``existing`` is ``fail``, or the output folder cannot be written.
+            output would overwrite an input, land in an input folder or outside the output folder,
+            is too large for its format, exists and ``existing`` is ``fail``, or the output folder
+            cannot be written.
     """
     form = "png" if form == "auto" else form
     resize = resize or Resize()
@@ -414,6 +415,12 @@ def _targets(
         if folder not in folders:
             refuse_unwritable(folder)
             folders[folder] = os.path.realpath(folder)
+            if not Path(folders[folder]).is_relative_to(os.path.realpath(output)):
+                raise InputError(
+                    f"{folder} is a link that leads out of the output folder, to "
+                    f"{folders[folder]}.",
+                    hint="Remove the link, or choose another -o.",
+                )
         target = folder / name
         real = os.path.normcase(os.path.join(folders[folder], name))
         if real in origins:

@@ -1,6 +1,5 @@
 """Pictures are read, written and found without losing what they hold or leaving half a file."""
 
-import io
 import logging
 import os
 import resource
@@ -822,9 +821,7 @@ def a_full_disk():
 
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_a_failure_half_way_leaves_the_old_output_and_nothing_else(
-    tmp_path, form, dtype
-):
+def test_a_failure_half_way_leaves_the_old_output_and_nothing_else(tmp_path, form, dtype):
     path = tmp_path / "out"
     path.write_text("the old output")
 

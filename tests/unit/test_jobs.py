@@ -259,6 +259,41 @@ def test_a_sheet_over_an_output_or_in_an_input_folder_is_refused(pictures):
     assert plan(["in"], OUT, scale=4, also=[Path("in/report.jsonl"), Path("sheet.png")]).jobs
 
 
+def test_a_link_in_the_output_folder_that_leads_out_of_it_is_refused(pictures, here):
+    pictures("in/sub/a.png")
+    (here / "elsewhere").mkdir()
+    OUT.mkdir()
+    (OUT / "sub").symlink_to(here / "elsewhere")
+
+    with pytest.raises(InputError, match="out/sub is a link that leads out of the output folder"):
+        plan(["in"], OUT, scale=4)
+
+    # The output folder itself may be a link, and links may lead to places within it.
+    (OUT / "sub").unlink()
+    (OUT / "real").mkdir()
+    (OUT / "sub").symlink_to("real")
+    Path("link").symlink_to(OUT)
+    assert outputs(plan(["in"], Path("link"), scale=4)) == ["link/sub/a_x4.png"]
+
+
+def test_a_limit_of_pixels_holds_for_inputs(pictures):
+    pictures("a.png", width=100, height=100)
+
+    (small,) = plan(["a.png"], OUT, scale=4, max_pixels=9_999).jobs
+    (large,) = plan(["a.png"], OUT, scale=4, max_pixels=10_000).jobs
+
+    # Told when its turn comes, like every picture that cannot be read.
+    assert small.size_in is None
+    assert large.size_in == (100, 100)
+
+
+def test_threads_are_half_the_cores_unless_asked(monkeypatch):
+    for cores, threads in ((1, 2), (2, 2), (8, 4), (64, 8), (None, 2)):
+        monkeypatch.setattr(jobs.os, "cpu_count", lambda cores=cores: cores)
+        assert UpscaleOptions().threads == threads
+        assert UpscaleOptions(workers=3).threads == 3
+
+
 def test_an_output_that_is_a_file_or_leads_nowhere_is_refused(pictures):
     pictures("in/a.png", "in/b/c.png")
     Path("file").touch()
@@ -455,6 +490,8 @@ def test_a_final_size_that_means_nothing_is_refused(settings, named):
         ({"tile": 4}, "--tile is 4; it must be at least 8"),
         ({"tile_overlap": -1}, "--tile-overlap is -1"),
         ({"batch_size": 0}, "--batch-size is 0"),
+        ({"max_memory": 0}, "--max-memory is 0"),
+        ({"max_pixels": 0}, "--max-input-pixels is 0"),
         ({"workers": 0}, "--workers is 0"),
         ({"color_fix": "magic"}, "--color-fix is 'magic'; it must be one of: none"),
         ({"quality": 0}, "--quality is 0"),

@@ -1,6 +1,8 @@
 """The Upscaler: sizes, batches, words, precision, and what happens when something fails."""
 
+import time
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from clipsr_cli import images, pictures
+from clipsr_cli import encoders, images, pictures
 from clipsr_cli.checkpoints import save_generator
 from clipsr_cli.errors import DeviceError, ImageError, InputError, WeightsError
 from clipsr_cli.jobs import Done, Failed, Job, Resize, UpscaleOptions
 from clipsr_cli.pictures import Picture
 from clipsr_cli.prompts import Prompt
-from clipsr_cli.upscaling import Upscaler
+from clipsr_cli.upscaling import Upscaler, memory
+from clipsr_cli.upscaling.engine import Feed
 
 
 @pytest.fixture
@@ -304,6 +307,163 @@ def test_the_network_in_mixed_precision_gives_nearly_the_same_picture(upscaler):
     )
 
     assert np.abs(exact - mixed).max() <= 3
+
+
+def test_a_tile_that_does_not_fit_is_divided_and_later_ones_at_once(upscaler, caplog):
+    up = upscaler(4, tile=32, tile_overlap=8)
+    picture = random_picture(70, 50)
+    tried = []
+
+    def network(low, text):
+        tried.append(low.shape[2] * low.shape[3])
+        if low.shape[2] * low.shape[3] > 300:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: no room")
+        return nearest(4)(low, text)
+
+    up.network.render = network
+
+    result = up.enlarge(picture)
+
+    np.testing.assert_array_equal(result.pixels, picture.pixels.repeat(4, 0).repeat(4, 1))
+    # Each lane may have found out by itself, for each of the sizes that do not fit.
+    assert sum(size > 300 for size in tried) <= 2 * up.network.lanes
+    assert "are divided" in caplog.text
+
+
+def test_a_picture_comes_out_the_same_to_the_last_bit_whatever_its_company(
+    upscaler, photo, tmp_path
+):
+    sizes = [(40, 30), (24, 16), (90, 20), (24, 16)]
+    paths = [
+        photo(tmp_path / f"{i}.png", width=w, height=h, seed=i) for i, (w, h) in enumerate(sizes)
+    ]
+    prompts = ["a red bird", "", "a castle", "a red bird"]
+    together = [job(p, tmp_path / "many", t) for p, t in zip(paths, prompts, strict=True)]
+    list(upscaler(4, tile=16).run(together))
+    for path, prompt in reversed(list(zip(paths, prompts, strict=True))):
+        list(upscaler(4, tile=16, workers=1).run([job(path, tmp_path / "one", prompt)]))
+        up = upscaler(4, tile=16)
+        up.network.lanes = 1
+        enlarged = up.enlarge(images.read(path), prompt)
+        encoders.write(enlarged, tmp_path / "alone" / path.name, "png")
+
+    for path in paths:
+        folders = (tmp_path / name for name in ("many", "one", "alone"))
+        many, one, alone = ((folder / path.name).read_bytes() for folder in folders)
+        assert many == one == alone
+
+
+def test_jobs_may_come_one_by_one(upscaler, photo, tmp_path):
+    paths = [photo(tmp_path / f"{i}.png", seed=i) for i in range(3)]
+    told = []
+
+    def jobs():
+        for path in paths:
+            yield job(path, tmp_path / "out")
+            # Nothing more before this one is done.
+            while len(told) <= paths.index(path):
+                yield None
+
+    for outcome in upscaler(4).run(jobs()):
+        told.append(outcome.job.input)
+
+    assert told == paths
+
+
+def test_what_a_text_decides_is_computed_once_for_all_tiles_of_a_prompt(upscaler, photo, tmp_path):
+    up = upscaler(4, tile=8)
+    asked, condition = [], up.generator.condition
+    up.generator.condition = lambda text: (asked.append(len(text)), condition(text))[1]
+    paths = [photo(tmp_path / f"{i}.png", width=40, height=40) for i in range(4)]
+
+    list(up.run(job(p, tmp_path / "out", prompt) for p, prompt in zip(paths, "abab", strict=True)))
+
+    # Two lanes may meet a prompt at the same time.
+    assert 2 <= len(asked) <= 2 * up.network.lanes
+    assert set(asked) == {1}
+
+
+def sized(path: Path, output: Path, form: str = "png", scale: int = 4) -> Job:
+    """A job that knows its sizes, as planned ones do."""
+    width, height = images.read_size(path)
+    return replace(
+        job(path, output, form=form),
+        size_in=(width, height),
+        size_out=(width * scale, height * scale),
+    )
+
+
+def test_pictures_wait_until_there_is_memory_for_them(upscaler, photo, tmp_path, monkeypatch):
+    paths = [photo(tmp_path / f"{i}.png", width=64, height=64, seed=i) for i in range(8)]
+    jobs = [sized(p, tmp_path / "out") for p in paths]
+    up = upscaler(4)
+    one = memory.cost(jobs[0], up.options, 4)
+    # Room for two and a half.
+    monkeypatch.setattr(memory, "available_memory", lambda: int(5 * one))
+    under_way, read = [], images.read
+    done = []
+
+    def look(path, **settings):
+        under_way.append(len(under_way) + 1 - len(done))
+        return read(path, **settings)
+
+    monkeypatch.setattr(images, "read", look)
+    for outcome in up.run(jobs):
+        done.append(outcome)
+
+    assert len(done) == 8
+    assert max(under_way) <= 2
+
+
+def test_a_picture_beyond_the_memory_is_refused_only_where_a_limit_was_set(
+    upscaler, photo, tmp_path, monkeypatch
+):
+    large = sized(photo(tmp_path / "l.png", width=600, height=600), tmp_path / "out", "webp")
+    small = sized(photo(tmp_path / "s.png"), tmp_path / "out")
+    monkeypatch.setattr(memory, "resident_memory", lambda: 10**9)
+    lanes = upscaler(4).network.lanes
+    limited = upscaler(4, max_memory=10**9 + lanes * memory.LANE + 60 * 10**6)
+
+    outcomes = {o.job.input.stem: o for o in limited.run([large, small])}
+
+    assert isinstance(outcomes["s"], Done)
+    assert isinstance(outcomes["l"], Failed)
+    assert "--max-memory leaves" in str(outcomes["l"].error)
+    monkeypatch.setattr(memory, "available_memory", lambda: 1)
+    assert isinstance(next(upscaler(4).run([large])), Done)
+
+
+def test_a_limit_of_memory_below_what_the_network_takes_is_refused(upscaler):
+    with pytest.raises(InputError, match="--max-memory is 1 MB, and the network alone takes"):
+        next(upscaler(4, max_memory=10**6).run([]))
+
+
+def test_rows_wait_for_a_slow_writer_rather_than_fill_the_memory(
+    upscaler, photo, tmp_path, monkeypatch
+):
+    path = photo(tmp_path / "tall.png", width=16, height=600)
+    up = upscaler(4, tile=16, tile_overlap=0)
+    up.network.render = nearest(4)
+    backlog, put = [], Feed.put
+
+    def watched(feed, rows):
+        put(feed, rows)
+        backlog.append(feed._queue.qsize())
+
+    def slowly(blocks, layout, file):
+        for block in blocks:
+            time.sleep(0.01)
+            file.write(block.tobytes())
+
+    monkeypatch.setattr(Feed, "put", watched)
+    monkeypatch.setattr(encoders.png, "write", slowly)
+
+    (outcome,) = up.run([job(path, tmp_path / "out")])
+
+    assert isinstance(outcome, Done)
+    assert (tmp_path / "out" / "tall.png").stat().st_size == 64 * 2400 * 3
+    # What the lanes had at hand may still come.
+    assert max(backlog) <= memory.WAITING + 2 * up.network.lanes + 1
 
 
 @pytest.mark.gpu

@@ -204,7 +204,7 @@ def upscale(
     A picture's prompt is the first of: its row in --prompts, --prompt, a sidecar file (photo.txt or
     photo.caption beside photo.jpg), a description by --auto-caption, and else none.
     """
-    from clipsr_cli import hub, jobs
+    from clipsr_cli import encoders, hub, jobs
     from clipsr_cli.pictures import FORMATS
     from clipsr_cli.weights import find_generator
 
@@ -294,6 +294,8 @@ def upscale(
     # Opened only now: where the model or the device is missing, an older report stays as it is.
     with JsonLines(report) as lines:
         for skip in todo.skipped:
+            # A run that was killed while it made this output again has left its half.
+            encoders.beside(skip.job.output).unlink(missing_ok=True)
             lines.add(_row(skip, run))
         if runner is not None:
             with (
@@ -306,8 +308,8 @@ def upscale(
                         lines.add(_row(outcome, run))
                         _tell(bar, outcome, verbose=verbose)
                 except KeyboardInterrupt:
-                    pass
-            interrupted = stop.asked
+                    interrupted = True
+            interrupted |= stop.asked
     _close(todo, outcomes, console.seconds_since(start), json=json, quiet=quiet)
     if interrupted:
         console.say("Interrupted: what is done is kept; the same command goes on from here.")

@@ -16,6 +16,7 @@ from clipsr_cli.pictures import Layout
 
 # Bytes that are filtered at once; the arithmetic takes some ten times as many.
 PIECE = 2**20
+CHUNK = 2**18
 # Gray, gray with alpha, RGB, RGB with alpha.
 COLOUR_TYPES = (0, 4, 2, 6)
 PAETH = 4
@@ -35,16 +36,20 @@ def write(blocks: Iterable[np.ndarray], layout: Layout, file: BinaryIO) -> None:
         _chunk(file, b"pHYs", across + down + b"\1")
     if metadata.exif:
         _chunk(file, b"eXIf", metadata.exif.removeprefix(b"Exif\0\0"))
-    deflate = zlib.compressobj(1, strategy=zlib.Z_RLE)
+    # Chunks of one size: the file shall not depend on the blocks that the rows came in.
+    deflate, packed = zlib.compressobj(1, strategy=zlib.Z_RLE), bytearray()
     for filtered in _filtered(blocks, layout):
-        _chunk(file, b"IDAT", deflate.compress(filtered.data))
-    _chunk(file, b"IDAT", deflate.flush())
+        packed += deflate.compress(filtered.data)
+        while len(packed) >= CHUNK:
+            _chunk(file, b"IDAT", packed[:CHUNK])
+            del packed[:CHUNK]
+    packed += deflate.flush()
+    for start in range(0, len(packed), CHUNK):
+        _chunk(file, b"IDAT", packed[start : start + CHUNK])
     _chunk(file, b"IEND", b"")
 
 
-def _chunk(file: BinaryIO, kind: bytes, data: bytes) -> None:
-    if not data and kind == b"IDAT":
-        return
+def _chunk(file: BinaryIO, kind: bytes, data: bytes | bytearray) -> None:
     file.write(len(data).to_bytes(4, "big") + kind)
     file.write(data)
     file.write(zlib.crc32(data, zlib.crc32(kind)).to_bytes(4, "big"))
