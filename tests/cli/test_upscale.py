@@ -172,7 +172,15 @@ class Stand:
             width, height = job.size_out
             pixels = np.zeros((height, width, 3), np.uint8)
             encoders.write(Picture(pixels=pixels), job.output, job.form)
-            yield Done(job=job, size_in=job.size_in, size_out=job.size_out, tiles=3, seconds=0.25)
+            yield Done(
+                job=job,
+                size_in=job.size_in,
+                size_out=job.size_out,
+                tiles=3,
+                seconds=0.25,
+                device="cpu",
+                precision="fp32",
+            )
 
 
 @pytest.fixture
@@ -632,8 +640,16 @@ def refused(run, code, match, *arguments):
         ("--auto-caption is 'fixed'; it must be one of: labels, coca", ["--auto-caption=fixed"]),
         ("--auto-caption is ''; it must be one of", ["--auto-caption="]),
         ("Did you mean --auto-caption=coca?", ["--auto-caption", "coca"]),
-        ("--gpus is not in this version", ["--gpus", "0,1"]),
-        ("--engine ray is not in this version", ["--engine", "ray"]),
+        ("'x' is no device", ["--gpus", "0,x"]),
+        ("--gpus names cuda:1 twice", ["--gpus", "1,cuda:1"]),
+        ("--gpus is empty", ["--gpus", ","]),
+        ("--gpus and --device", ["--gpus", "0", "--device", "cpu"]),
+        ("--gpus is for --engine local", ["--gpus", "0", "--engine", "ray"]),
+        ("--engine is 'spark'; it must be one of: local, ray", ["--engine", "spark"]),
+        ("--ray-workers need --engine ray", ["--ray-workers", "2"]),
+        ("--ray-workers is 0", ["--engine", "ray", "--ray-workers", "0"]),
+        ("--max-memory is 'much'", ["--max-memory", "much"]),
+        ("--max-input-pixels is 0", ["--max-input-pixels", "0"]),
         ("--scale is 3; it must be 4, 8 or 16", ["-s", "3"]),
         ("--ext is 'gif'; it must be one of: auto, png", ["--ext", "gif"]),
         ("Only one of", ["--overwrite", "--skip-existing"]),
