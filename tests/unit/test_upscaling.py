@@ -435,7 +435,7 @@ def test_a_picture_beyond_the_memory_is_refused_only_where_a_limit_was_set(
 
 def test_a_limit_of_memory_below_what_the_network_takes_is_refused(upscaler):
     with pytest.raises(InputError, match="--max-memory is 1 MB, and the network alone takes"):
-        next(upscaler(4, max_memory=10**6).run([]))
+        upscaler(4, max_memory=10**6)
 
 
 def test_rows_wait_for_a_slow_writer_rather_than_fill_the_memory(

@@ -15,6 +15,7 @@ from clipsr_cli.models import AnyGenerator
 from clipsr_cli.models.clip import Clip
 from clipsr_cli.pictures import Picture
 from clipsr_cli.runtime import pick_device, pick_precision
+from clipsr_cli.upscaling import memory
 from clipsr_cli.upscaling.canvas import Canvas
 from clipsr_cli.upscaling.engine import Engine, appetite
 from clipsr_cli.upscaling.finishing import Finish
@@ -63,6 +64,8 @@ class Upscaler:
         )
         self.generator = self.network.generator
         self.network.prepare(side)
+        # Refused before any work where it cannot be kept.
+        memory.budget(self.options, self.network.lanes)
         if compile:
             self.network.compile(side)
 
@@ -83,6 +86,7 @@ class Upscaler:
             InputError: no such model, or it has another scale.
             WeightsError: a file is missing or broken.
             DeviceError: the device is not there.
+            InputError: ``options.max_memory`` leaves nothing for pictures.
         """
         pick_precision(precision, pick_device(device))
         path = find_generator(model, scale)
@@ -108,9 +112,6 @@ class Upscaler:
         pictures share a batch. Only so many pictures are under way as the memory holds; jobs are
         taken from the iterable as room comes free, and those taken are finished when it ends. None
         among them says that there is no job at the moment.
-
-        Raises:
-            InputError: ``options.max_memory`` leaves nothing for pictures.
         """
         return Engine(self.network, self.options, self.scale).run(jobs)
 

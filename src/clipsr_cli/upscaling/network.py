@@ -67,8 +67,11 @@ class Network:
         self.batch_size = batch_size or (1 if on_cpu else 8 if device.type == "mps" else MOST_TILES)
         # Tiles of more pixels are known not to fit.
         self._most_pixels = float("inf")
+        # The shape of full batches of whole tiles.
+        self._usual: tuple[int, ...] = ()
         self._conditions: dict[str, Tensor] = {}
         self._lock = threading.Lock()
+        self._launching = threading.Lock()
         self._warned = False
 
     def submit(
@@ -90,15 +93,18 @@ class Network:
 
         Without a GPU, or with a batch size that was asked for, nothing is to be chosen.
         """
-        if self.device.type != "cuda" or self._asked_batch:
-            return
+        if self.device.type == "cuda" and not self._asked_batch:
+            self.batch_size = self._most_at_once(side)
+        self._usual = (self.batch_size, 3, side, side)
+
+    def _most_at_once(self, side: int) -> int:
         torch.cuda.reset_peak_memory_stats(self.device)
         before = torch.cuda.memory_allocated(self.device)
         self._pool.submit(self.enlarge, torch.zeros(1, 3, side, side), [""]).result()
         one = torch.cuda.max_memory_allocated(self.device) - before
         # Each lane has a batch of its own.
         room = int(SHARE * free_device_memory(self.device) / max(one, 1) / self.lanes)
-        self.batch_size = max(1, min(MOST_TILES, room))
+        return max(1, min(MOST_TILES, room))
 
     def compile(self, side: int) -> None:
         """Compile the network for tiles of such a side.
@@ -197,7 +203,7 @@ class Network:
             low = low.contiguous(memory_format=torch.channels_last).pin_memory()
         low = low.to(self.device, non_blocking=True, memory_format=torch.channels_last)
         with mixed_precision(self.device, self.precision):
-            high = self.render(low, condition).float()
+            high = self._launch(low, condition).float()
         whole = torch.isfinite(high).flatten(1).all(dim=1)
         if not bool(whole.all()):
             if self.precision == "fp32":
@@ -210,6 +216,14 @@ class Network:
             if not bool(torch.isfinite(high).all()):
                 raise ImageError("The network gave values that are not finite.")
         return high
+
+    def _launch(self, low: Tensor, condition: Tensor) -> Tensor:
+        if self.device.type != "cuda":
+            return self.render(low, condition)
+        with self._launching:
+            # To try out algorithms pays for the one shape that comes again and again.
+            torch.backends.cudnn.benchmark = tuple(low.shape) == self._usual
+            return self.render(low, condition)
 
     def _conditioned(self, prompts: Sequence[str]) -> Tensor:
         """What the network reads from each prompt, (B, K); once for all tiles that share it."""
