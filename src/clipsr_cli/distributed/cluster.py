@@ -4,12 +4,14 @@ All machines of the cluster must see the input and output folders under the same
 clipsr installed.
 """
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -18,6 +20,8 @@ from clipsr_cli.distributed.scheduler import Gone, Start, Tell
 from clipsr_cli.errors import InputError, reason
 from clipsr_cli.jobs import Job
 
+# What is handed on to other machines.
+ENVIRONMENT = ("CLIPSR_WEIGHTS", "HF_HUB_OFFLINE", "HF_ENDPOINT", "HF_TOKEN")
 # Seconds for which an actor waits until it has something to tell.
 LISTEN = 1.0
 # Seconds that an actor has to end by itself.
@@ -54,8 +58,10 @@ def cluster(recipe: Recipe, *, address: str | None, workers: int | None) -> tupl
     nodes = sum(1 for node in ray.nodes() if node["Alive"])
     count = workers or gpus or nodes
     needs: dict[str, float] = {"num_gpus": min(1.0, gpus / count)} if gpus else {}
-    # Cores are shared out evenly among actors that compute on them.
-    needs["num_cpus"] = max(1, int(resources.get("CPU", 1)) // count) if not gpus else 1
+    # Cores are shared out evenly among actors that compute on them, in parts if they must be: an
+    # actor for which nothing is left would never begin.
+    share = resources.get("CPU", 1) / count
+    needs["num_cpus"] = min(1.0, share) if gpus or share < 1 else int(share)
     options = recipe.options
     # Several actors may come to lie on one machine.
     options = replace(options, memory_share=options.memory_share * nodes / max(count, nodes))
@@ -63,7 +69,8 @@ def cluster(recipe: Recipe, *, address: str | None, workers: int | None) -> tupl
         recipe,
         device="auto" if gpus else "cpu",
         options=options,
-        threads=None if gpus else int(needs["num_cpus"]),
+        threads=None if gpus else max(1, int(share)),
+        folder=str(Path.cwd()),
     )
     where = f"Ray, {count} worker{'' if count == 1 else 's'} on {nodes} node" + "s" * (nodes != 1)
     return [partial(_Actor, own, needs) for _ in range(count)], where
@@ -119,13 +126,20 @@ class _Serving:
             yield job
 
 
+def _environment() -> dict[str, str]:
+    """What decides here where weights come from, and has to do so there."""
+    return {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
+
+
 class _Actor:
     """An actor, and a thread here that listens to it."""
 
     def __init__(self, recipe: Recipe, needs: dict[str, float], tell: Tell) -> None:
         self.ray: Any = import_module("ray")
         # Listening waits, while jobs are given.
-        made = self.ray.remote(_Serving).options(max_concurrency=3, max_restarts=0, **needs)
+        made = self.ray.remote(_Serving).options(
+            max_concurrency=3, max_restarts=0, runtime_env={"env_vars": _environment()}, **needs
+        )
         self.actor: Any = made.remote(recipe)
         self.tell = tell
         self.listener = threading.Thread(target=self._listen, daemon=True)

@@ -99,9 +99,11 @@ class _Process:
 
 def _main(recipe: Recipe, connection: Connection) -> None:
     """What the process runs."""
-    # Ctrl-C reaches every process of the terminal; the one that hands out jobs decides.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # Ctrl-C reaches every process of the terminal; the one that hands out jobs decides. If that one
+    # is gone, so is the connection.
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     lock = threading.Lock()
 
     def say(message: Message) -> None:

@@ -1,6 +1,7 @@
 """What a worker needs to make its Upscaler, and the loop in which it serves."""
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ class Recipe:
 
     Attributes:
         threads: CPU threads of the worker; None for all.
+        folder: where relative paths start; None for where the worker is.
         level: of what is logged that which is told.
     """
 
@@ -25,6 +27,7 @@ class Recipe:
     options: UpscaleOptions
     compile: bool = False
     threads: int | None = None
+    folder: str | None = None
     level: int = logging.WARNING
 
 
@@ -67,6 +70,8 @@ def serve(
     package.handlers = [_Sayer(say)]
     package.propagate = False
     package.setLevel(recipe.level)
+    if recipe.folder:
+        os.chdir(recipe.folder)
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     try:
