@@ -1,7 +1,7 @@
 """How busy the network is kept over a folder of pictures, and how fast that is beside Real-ESRGAN.
 
 python benchmarks/throughput.py [--pictures 48] [--side 64] [--scales 4 16] [--ext png]
-    [--device auto] [--folder /dev/shm] [--rounds 3] [--peers]
+    [--device auto] [--folder /dev/shm] [--rounds 3] [--peers] [--steps]
 
 For each scale a JSON line with medians over the rounds, in seconds for the whole folder: the
 network alone on every tile ("model"), the encoder alone on every result ("encode", on as many
@@ -9,7 +9,8 @@ threads as a run has), the whole run ("run", decoding and writing included) and 
 larger of the two; one picture after the other with a single tile at a time ("one_by_one"); and the
 installed command with its start ("command"). With --peers also Real-ESRGAN x4plus on the CPU, its
 network alone, once for x4 and twice for x16, on some of the same pictures in turn with ours, and
-the ratio per output pixel.
+the ratio per output pixel. With --steps also what single decisions are worth beside what they
+replaced: the network in lanes beside batches on all threads, and PNG by us beside Pillow's.
 """
 
 import argparse
@@ -21,8 +22,10 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -181,6 +184,70 @@ def beside_peer(
     }
 
 
+def steps(
+    folder: Path, temporary: Path, scale: int, given: argparse.Namespace
+) -> dict[str, object]:
+    """What single decisions of the engine are worth, on the CPU, each beside what it replaced."""
+    upscaler = Upscaler.load(scale=scale, device="cpu", options=UpscaleOptions())
+    work = Folder(folder, temporary / f"steps{scale}", upscaler, "png")
+    work.run()
+    work.encode()
+    tiles = [canvas.cut(index) for canvas in work.canvases for index in range(len(canvas.grid))]
+    stacked = torch.from_numpy(np.stack(tiles)).permute(0, 3, 1, 2)
+    text = upscaler.text("")
+
+    @torch.inference_mode()
+    def in_batches() -> None:
+        for batch in stacked.split(4):
+            low = batch.contiguous(memory_format=torch.channels_last)
+            upscaler.generator(low, text.expand(len(low), -1))
+
+    sizes: dict[str, int] = {}
+
+    def by_pillow(level: int) -> None:
+        sizes[f"pillow_{level}"] = 0
+        for picture in work.results:
+            file = BytesIO()
+            Image.fromarray(picture.pixels).save(file, "PNG", compress_level=level)
+            sizes[f"pillow_{level}"] += len(file.getvalue())
+
+    def by_us() -> None:
+        sizes["ours"] = 0
+        for picture in work.results:
+            target = BytesIO()
+            encoders.png.write([picture.planes], picture.layout, target)
+            sizes["ours"] += len(target.getvalue())
+
+    parts = {
+        "network_in_fours_on_all_threads": in_batches,
+        "network_in_lanes": work.model,
+        "png_by_pillow_level_2": lambda: by_pillow(2),
+        "png_by_pillow_level_6": lambda: by_pillow(6),
+        "png_by_us": by_us,
+    }
+    found: dict[str, list[float]] = {name: [] for name in parts}
+    for _ in range(given.rounds):
+        for name, part in parts.items():
+            found[name].append(seconds(part))
+    middle = {name: statistics.median(values) for name, values in found.items()}
+    pixels = sum(picture.pixels.shape[0] * picture.pixels.shape[1] for picture in work.results)
+    return {
+        "scale": scale,
+        "tiles": len(tiles),
+        "milliseconds_a_tile": {
+            name: round(1000 * value / len(tiles), 1)
+            for name, value in middle.items()
+            if name.startswith("network")
+        },
+        "milliseconds_a_megapixel": {
+            name: round(1e9 * value / pixels, 1)
+            for name, value in middle.items()
+            if name.startswith("png")
+        },
+        "bytes_a_pixel": {name: round(size / pixels, 3) for name, size in sizes.items()},
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--pictures", type=int, default=48)
@@ -191,12 +258,15 @@ def main() -> None:
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peers", action="store_true")
+    parser.add_argument("--steps", action="store_true")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=given.folder) as temporary:
         folder = Path(temporary, "in")
         make_inputs(folder, given.pictures, given.side)
         for scale in given.scales:
             print(json.dumps(measure(folder, Path(temporary), scale, given)), flush=True)
+            if given.steps:
+                print(json.dumps(steps(folder, Path(temporary), scale, given)), flush=True)
             if given.peers:
                 print(json.dumps(beside_peer(folder, Path(temporary), scale, given)), flush=True)
 
