@@ -5,6 +5,7 @@
 
 import logging
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
@@ -28,6 +29,8 @@ MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBX", "RGBA", "RGBa
 # Above this an input is taken for a decompression bomb, unless somebody says otherwise.
 MAX_INPUT_PIXELS = 300_000_000
 ORIENTATION = 0x0112
+# Channels of PNG's colour types.
+PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 # EXIF orientation -> whether rows and columns trade places, then rows reverse, then columns.
 TURNS = {
     1: (False, False, False),
@@ -109,6 +112,8 @@ def read(path: Path, *, max_pixels: int | None = MAX_INPUT_PIXELS) -> Picture:
         _spread_key(image)
         # Loading turns a TIFF upright and clears its orientation.
         image.load()
+        if image.format == "PNG":
+            _refuse_missing_rows(path)
         metadata, orientation = _metadata(image, path)
         upright: Image.Image = image
         if image.mode == "CMYK":
@@ -193,6 +198,34 @@ def _is_sixteen_bit(image: ImageFile) -> bool:
         return any(";16" in str(tile[3]) for tile in image.tile)
     bits = getattr(image, "tag_v2", {}).get(TiffImagePlugin.BITSPERSAMPLE, 8)
     return 16 in (bits if isinstance(bits, tuple) else (bits,))
+
+
+def _refuse_missing_rows(path: Path) -> None:
+    """Refuse a PNG that claims more rows than it holds: Pillow leaves those black without a word.
+
+    A truncated one Pillow refuses itself. Interlaced ones are let through.
+
+    Raises:
+        ImageError: rows are missing.
+    """
+    with path.open("rb") as file:
+        header = file.read(33)
+        width, height = (int.from_bytes(header[at : at + 4], "big") for at in (16, 20))
+        bits, colour_type, interlaced = header[24], header[25], header[28]
+        if interlaced:
+            return
+        row = 1 + (width * bits * PNG_CHANNELS[colour_type] + 7) // 8
+        inflate, come = zlib.decompressobj(), 0
+        while (head := file.read(8)) and come < height * row:
+            size, kind = int.from_bytes(head[:4], "big"), head[4:]
+            data = file.read(size)
+            file.seek(4, os.SEEK_CUR)
+            if kind == b"IDAT":
+                come += len(inflate.decompress(data))
+            elif kind == b"IEND":
+                break
+    if come < height * row:
+        raise ImageError(f"{path} claims {height} rows and holds {come // row}.")
 
 
 def _spread_key(image: ImageFile) -> None:

@@ -9,6 +9,7 @@ from typer.core import TyperCommand
 
 from clipsr_cli.cli import console
 from clipsr_cli.cli.options import check_choice
+from clipsr_cli.cli.stopping import Stop
 from clipsr_cli.errors import InputError
 
 if TYPE_CHECKING:
@@ -72,15 +73,23 @@ def check_captions(plan: "Plan", options: "CaptionOptions") -> "Plan":
 
 
 def caption_plan(
-    plan: "Plan", options: "CaptionOptions", *, device: str, clip: "Clip", show: bool, quiet: bool
+    plan: "Plan",
+    options: "CaptionOptions",
+    *,
+    device: str,
+    clip: "Clip",
+    stop: Stop,
+    show: bool,
+    quiet: bool,
 ) -> "Plan":
-    """The plan with captions for prompts where there were none.
+    """The plan with captions for prompts where there were none, as far as it came.
 
     Args:
         plan: what is to be enlarged.
         options: which captioner.
         device: its device, by name.
         clip: the generator's, for ``labels``.
+        stop: ends it early.
         show: a progress bar.
         quiet: say nothing.
     """
@@ -88,7 +97,7 @@ def caption_plan(
 
     jobs = []
     with console.progress(len(plan.jobs), show=show) as bar:
-        for job in with_captions(plan.jobs, options, device=device, clip=clip):
+        for job in stop.until(with_captions(plan.jobs, options, device=device, clip=clip)):
             jobs.append(job)
             bar.advance(f"Captioning {job.input.name}")
     captioned = sum(job.prompt.source == "caption" for job in jobs)

@@ -24,6 +24,20 @@ from rich.text import Text
 
 from clipsr_cli.errors import ClipsrError
 
+# Control characters but for tab and line feed, and those by which text runs backwards, as they are
+# written in Python.
+ESCAPES = {
+    code: ascii(chr(code))[1:-1]
+    for code in (
+        *range(9),
+        *range(11, 32),
+        *range(127, 160),
+        *range(0x202A, 0x202F),
+        0x2066,
+        0x2067,
+    )
+}
+
 
 def err() -> Console:
     """The console on stderr, as it is now (tests and pipes replace it).
@@ -38,9 +52,14 @@ def out() -> Console:
     return Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
+def plain(text: str) -> str:
+    """A text that cannot send commands to the terminal: file names and captions hold anything."""
+    return text.translate(ESCAPES)
+
+
 def say(message: str) -> None:
     """One line for people, on stderr."""
-    err().print(message)
+    err().print(plain(message))
 
 
 def print_json(value: Any) -> None:
@@ -53,16 +72,16 @@ def print_json(value: Any) -> None:
 def show_error(error: ClipsrError) -> None:
     """An error's message and what to do about it."""
     console = err()
-    console.print(Text.assemble(("error:", "bold red"), f" {error}"))
+    console.print(Text.assemble(("error:", "bold red"), f" {plain(str(error))}"))
     if error.hint:
-        console.print(f"       {error.hint}")
+        console.print(f"       {plain(error.hint)}")
 
 
 class _Stderr(logging.Handler):
     """Writes to what is stderr at the moment: above the progress bar, while there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        sys.stderr.write(self.format(record) + "\n")
+        sys.stderr.write(plain(self.format(record)) + "\n")
 
 
 def set_up_logging(*, quiet: bool, verbose: bool) -> None:
@@ -107,17 +126,17 @@ class Bar:
     def move(self, done: int, description: str) -> None:
         """So many done by now."""
         if self.bars is not None:
-            self.bars.update(self.task, completed=done, description=description)
+            self.bars.update(self.task, completed=done, description=plain(description))
 
     def advance(self, description: str) -> None:
         """One more done."""
         if self.bars is not None:
-            self.bars.update(self.task, advance=1, description=description)
+            self.bars.update(self.task, advance=1, description=plain(description))
 
     def say(self, message: str) -> None:
         """A line that stays, above the bar."""
         console = self.bars.console if self.bars is not None else err()
-        console.print(message)
+        console.print(plain(message))
 
 
 @contextmanager
@@ -160,7 +179,7 @@ class Transfers:
     def say(self, message: str) -> None:
         """A line that stays, above the bars."""
         console = self.bars.console if self.bars is not None else err()
-        console.print(message)
+        console.print(plain(message))
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> Table:

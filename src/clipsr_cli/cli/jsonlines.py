@@ -1,9 +1,11 @@
 """A ``--report`` file: a JSON line for each picture, as it comes."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self, TextIO
 
+from clipsr_cli.cli import console
 from clipsr_cli.errors import InputError
 
 
@@ -13,6 +15,8 @@ class JsonLines:
     def __init__(self, path: Path | None) -> None:
         self.path = path
         self.file: TextIO | None = None
+        # What went wrong with it on the way.
+        self.error: OSError | None = None
 
     def __enter__(self) -> Self:
         if self.path is not None:
@@ -28,10 +32,20 @@ class JsonLines:
 
     def __exit__(self, *_: object) -> None:
         if self.file is not None:
-            self.file.close()
+            # What could not be written has been told.
+            with suppress(OSError):
+                self.file.close()
 
     def add(self, row: dict[str, Any]) -> None:
-        """Write one line, so that it is there whatever comes next."""
-        if self.file is not None:
+        """Write one line, so that it is there whatever comes next.
+
+        A report that cannot be written any more is told of once, and stops nothing.
+        """
+        if self.file is None or self.error is not None:
+            return
+        try:
             self.file.write(json.dumps(row, ensure_ascii=False) + "\n")
             self.file.flush()
+        except OSError as error:
+            self.error = error
+            console.say(f"error: the report {self.path} ends here: {error.strerror}.")

@@ -2,6 +2,7 @@
 
 import os
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from clipsr_cli.jobs import Job, Outcome, Plan, Skipped
     from clipsr_cli.prompts import Prompts
 
+UNEXPECTED = 1
 SOME_FAILED = 3
 INTERRUPTED = 130
 
@@ -272,36 +274,42 @@ def upscale(
         return
 
     start = time.perf_counter()
-    runner = None
-    if todo.jobs:
-        # Torch is loaded from here on.
-        runner = make_runner(
-            place, model=model, scale=scale, precision=precision, options=options, compile=compile
-        )
-        if not quiet:
-            console.say(f"Running on {runner.where}.")
-        if captioner and planned != todo:
-            todo = caption_plan(
-                todo,
-                captioner,
-                device=runner.device,
-                clip=runner.clip(),
-                show=progress and not quiet,
-                quiet=quiet,
-            )
     outcomes: list[Outcome] = []
     interrupted = False
-    # Opened only now: where the model or the device is missing, an older report stays as it is.
-    with JsonLines(report) as lines:
+    # From here on nothing is lost by a signal: libraries that load weights take it badly.
+    with ExitStack() as closing:
+        stop = closing.enter_context(Stop())
+        runner = None
+        if todo.jobs:
+            # Torch is loaded from here on.
+            runner = make_runner(
+                place,
+                model=model,
+                scale=scale,
+                precision=precision,
+                options=options,
+                compile=compile,
+            )
+            if not quiet:
+                console.say(f"Running on {runner.where}.")
+            if captioner and planned != todo:
+                todo = caption_plan(
+                    todo,
+                    captioner,
+                    device=runner.device,
+                    clip=runner.clip(),
+                    stop=stop,
+                    show=progress and not quiet,
+                    quiet=quiet,
+                )
+        # Opened only now: where the model or the device is missing, an older report stays.
+        lines = closing.enter_context(JsonLines(report))
         for skip in todo.skipped:
             # A run that was killed while it made this output again has left its half.
             encoders.beside(skip.job.output).unlink(missing_ok=True)
             lines.add(_row(skip, run))
         if runner is not None:
-            with (
-                Stop() as stop,
-                console.progress(len(todo.jobs), show=progress and not quiet) as bar,
-            ):
+            with console.progress(len(todo.jobs), show=progress and not quiet) as bar:
                 try:
                     for outcome in runner.run(stop.until(todo.jobs)):
                         outcomes.append(outcome)
@@ -309,7 +317,7 @@ def upscale(
                         _tell(bar, outcome, verbose=verbose)
                 except KeyboardInterrupt:
                     interrupted = True
-            interrupted |= stop.asked
+        interrupted |= stop.asked
     _close(todo, outcomes, console.seconds_since(start), json=json, quiet=quiet)
     if interrupted:
         console.say("Interrupted: what is done is kept; the same command goes on from here.")
@@ -318,6 +326,8 @@ def upscale(
         _write_sheet(todo, outcomes, sheet, quiet=quiet)
     if any(isinstance(outcome, jobs.Failed) for outcome in outcomes):
         raise typer.Exit(SOME_FAILED)
+    if lines.error is not None:
+        raise typer.Exit(UNEXPECTED)
 
 
 def _check_written(report: Path | None, sheet: Path | None, prompts: Path | None) -> None:
@@ -379,14 +389,13 @@ def _show_plan(plan: "Plan", run: dict[str, Any], *, json: bool) -> None:
             console.print_json(_row(job, run))
         return
     for skip in plan.skipped:
-        typer.echo(f"skip  {skip.job.output}  (exists)")
+        typer.echo(console.plain(f"skip  {skip.job.output}  (exists)"))
     for job in plan.jobs:
         size = " -> ".join(f"{s[0]}x{s[1]}" if s else "?" for s in (job.size_in, job.size_out))
         # A caption is not known before the run.
         text = "to be made" if job.prompt.source == "caption" else repr(job.prompt.text)
-        typer.echo(
-            f"write {job.output}  from {job.input}  {size}  prompt: {text} ({job.prompt.source})"
-        )
+        line = f"write {job.output}  from {job.input}  {size}  prompt: {text} ({job.prompt.source})"
+        typer.echo(console.plain(line))
 
 
 def _row(outcome: "Outcome | Job", run: dict[str, Any]) -> dict[str, Any]:

@@ -1,14 +1,16 @@
 """JPEG that libvips encodes as the rows come, for pictures larger than one likes to hold."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from dataclasses import replace
 from io import BytesIO
 from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
 
+from clipsr_cli.encoders import png
 from clipsr_cli.encoders.whole import carried
-from clipsr_cli.pictures import FORMATS, Layout
+from clipsr_cli.pictures import FORMATS, Layout, Metadata
 
 
 def write(
@@ -35,25 +37,19 @@ def write(
 
 
 class _Feed:
-    """Rows as a stream of bytes that libvips reads: a PGM or PPM file."""
+    """Rows as a stream of bytes that every libvips reads: a PNG that is not compressed."""
 
     def __init__(self, blocks: Iterable[np.ndarray], layout: Layout) -> None:
-        self.pieces = self._pieces(blocks, layout)
+        # What the picture carries goes into the JPEG another way.
+        self.pieces = png.stored(blocks, replace(layout, metadata=Metadata()))
         self.piece = memoryview(b"")
         self.error: BaseException | None = None
-
-    @staticmethod
-    def _pieces(blocks: Iterable[np.ndarray], layout: Layout) -> Iterator[memoryview]:
-        kind = "P5" if layout.bands == 1 else "P6"
-        yield memoryview(f"{kind} {layout.width} {layout.height} 255\n".encode())
-        for block in blocks:
-            yield block.data.cast("B")
 
     def read(self, size: int) -> bytes:
         """The next bytes, none at the end. Called by libvips, which takes no exceptions."""
         try:
             while not self.piece:
-                self.piece = next(self.pieces)
+                self.piece = memoryview(next(self.pieces))
         except StopIteration:
             return b""
         except BaseException as error:

@@ -1,10 +1,14 @@
 """Put a file in its place in one step: whole, or not at all."""
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+# What file systems allow a name.
+MOST_BYTES = 255
 
 
 def beside(path: Path) -> Path:
@@ -12,7 +16,11 @@ def beside(path: Path) -> Path:
 
     One fixed name per output: what a killed run left behind is overwritten by the next.
     """
-    return path.with_name(f".{path.name}.part")
+    name = f".{path.name}.part"
+    if len(os.fsencode(name)) > MOST_BYTES:
+        # The output's own name may just fit.
+        name = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()}.part"
+    return path.with_name(name)
 
 
 @contextmanager

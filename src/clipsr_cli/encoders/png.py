@@ -8,7 +8,7 @@ Source: PNG specification, https://www.w3.org/TR/png/.
 
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -24,35 +24,55 @@ PAETH = 4
 
 def write(blocks: Iterable[np.ndarray], layout: Layout, file: BinaryIO) -> None:
     """Encode a picture's rows (n, width, bands) into a file."""
-    file.write(b"\x89PNG\r\n\x1a\n")
+    deflate = zlib.compressobj(1, strategy=zlib.Z_RLE)
+    file.writelines(_pieces(_filtered(blocks, layout), layout, deflate))
+
+
+def stored(blocks: Iterable[np.ndarray], layout: Layout) -> Iterator[bytes]:
+    """The same picture as a PNG that is not compressed, piece by piece, for another program to
+    read.
+    """
+    return _pieces(_plain(blocks, layout), layout, zlib.compressobj(0))
+
+
+def _pieces(rows: Iterable[np.ndarray], layout: Layout, deflate: Any) -> Iterator[bytes]:
+    """A file, from its rows as PNG stores them."""
+    yield b"\x89PNG\r\n\x1a\n"
     bits = 8 * layout.dtype.itemsize
     size = layout.width.to_bytes(4, "big") + layout.height.to_bytes(4, "big")
-    _chunk(file, b"IHDR", size + bytes((bits, COLOUR_TYPES[layout.bands - 1], 0, 0, 0)))
+    yield _chunk(b"IHDR", size + bytes((bits, COLOUR_TYPES[layout.bands - 1], 0, 0, 0)))
     metadata = layout.metadata
     if metadata.icc:
-        _chunk(file, b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc))
+        yield _chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc))
     if metadata.dpi:
         across, down = (round(value / 0.0254).to_bytes(4, "big") for value in metadata.dpi)
-        _chunk(file, b"pHYs", across + down + b"\1")
+        yield _chunk(b"pHYs", across + down + b"\1")
     if metadata.exif:
-        _chunk(file, b"eXIf", metadata.exif.removeprefix(b"Exif\0\0"))
+        yield _chunk(b"eXIf", metadata.exif.removeprefix(b"Exif\0\0"))
     # Chunks of one size: the file shall not depend on the blocks that the rows came in.
-    deflate, packed = zlib.compressobj(1, strategy=zlib.Z_RLE), bytearray()
-    for filtered in _filtered(blocks, layout):
-        packed += deflate.compress(filtered.data)
+    packed = bytearray()
+    for some in rows:
+        packed += deflate.compress(some.data)
         while len(packed) >= CHUNK:
-            _chunk(file, b"IDAT", packed[:CHUNK])
+            yield _chunk(b"IDAT", packed[:CHUNK])
             del packed[:CHUNK]
     packed += deflate.flush()
     for start in range(0, len(packed), CHUNK):
-        _chunk(file, b"IDAT", packed[start : start + CHUNK])
-    _chunk(file, b"IEND", b"")
+        yield _chunk(b"IDAT", packed[start : start + CHUNK])
+    yield _chunk(b"IEND", b"")
 
 
-def _chunk(file: BinaryIO, kind: bytes, data: bytes | bytearray) -> None:
-    file.write(len(data).to_bytes(4, "big") + kind)
-    file.write(data)
-    file.write(zlib.crc32(data, zlib.crc32(kind)).to_bytes(4, "big"))
+def _chunk(kind: bytes, data: bytes | bytearray) -> bytes:
+    checksum = zlib.crc32(data, zlib.crc32(kind)).to_bytes(4, "big")
+    return b"".join((len(data).to_bytes(4, "big"), kind, data, checksum))
+
+
+def _plain(blocks: Iterable[np.ndarray], layout: Layout) -> Iterator[np.ndarray]:
+    """8-bit rows with the number of no filter in front, (n, 1 + bytes) uint8."""
+    for block in blocks:
+        rows = np.zeros((len(block), 1 + layout.width * layout.bands), np.uint8)
+        rows[:, 1:] = block.reshape(len(block), layout.width * layout.bands)
+        yield rows
 
 
 def _filtered(blocks: Iterable[np.ndarray], layout: Layout) -> Iterator[np.ndarray]:

@@ -62,6 +62,8 @@ class _Item:
     finish: Finish | None = None
     cursor: int = 0
     written: Future[None] | None = None
+    # Whether its writer has been given all there is.
+    fed: bool = False
     broken: Exception | None = None
 
     @property
@@ -242,6 +244,7 @@ class Engine:
                         item.written = self.writers.submit(self._write, item)
                 if item.open_canvas.complete:
                     item.feed.put(None)
+                    item.fed = True
 
     def _write(self, item: _Item) -> None:
         assert item.finish is not None
@@ -318,7 +321,7 @@ class Engine:
     def _abandon(self) -> None:
         """Give up what is not complete; writers of such pictures clean up and end."""
         for item in self.under_way:
-            if item.canvas is None or not item.canvas.complete:
+            if not item.fed:
                 self._break(item, _AbandonedError("The run was stopped."))
         self.opening.clear()
 
