@@ -89,7 +89,8 @@ def _match_moments(blocks: Iterable[np.ndarray], low: np.ndarray) -> Iterator[np
             spool.write(np.ascontiguousarray(block).tobytes())
             shapes.append((block.shape, block.dtype))
         small = _Moments()
-        small.add(low)
+        for top in range(0, len(low), BLOCK):
+            small.add(low[top : top + BLOCK])
         factor = small.deviation / (high.deviation + 1e-5)
         spool.seek(0)
         for shape, dtype in shapes:

@@ -56,6 +56,15 @@ class DeviceError(ClipsrError):
     exit_code = 5
 
 
+def without_traceback(error: Exception) -> Exception:
+    """An error that can be kept: without tracebacks, whose frames would keep whole pictures."""
+    cause: BaseException | None = error
+    while cause is not None:
+        cause.__traceback__ = None
+        cause = cause.__cause__ or cause.__context__
+    return error
+
+
 def reason(error: Exception) -> str:
     """What went wrong, in one line and without the path, which the message has already."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

@@ -29,6 +29,8 @@ MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBX", "RGBA", "RGBa
 # Above this an input is taken for a decompression bomb, unless somebody says otherwise.
 MAX_INPUT_PIXELS = 300_000_000
 ORIENTATION = 0x0112
+# Bytes that are inflated at a time to count them.
+INFLATED = 2**20
 # Channels of PNG's colour types.
 PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 # EXIF orientation -> whether rows and columns trade places, then rows reverse, then columns.
@@ -216,14 +218,18 @@ def _refuse_missing_rows(path: Path) -> None:
             return
         row = 1 + (width * bits * PNG_CHANNELS[colour_type] + 7) // 8
         inflate, come = zlib.decompressobj(), 0
-        while (head := file.read(8)) and come < height * row:
-            size, kind = int.from_bytes(head[:4], "big"), head[4:]
-            data = file.read(size)
-            file.seek(4, os.SEEK_CUR)
-            if kind == b"IDAT":
-                come += len(inflate.decompress(data))
-            elif kind == b"IEND":
-                break
+        while come < height * row and len(head := file.read(8)) == 8 and head[4:] != b"IEND":
+            end = file.tell() + int.from_bytes(head[:4], "big")
+            # Never much at a time: the data may be a bomb, whatever the header says.
+            while head[4:] == b"IDAT" and come < height * row and (at := file.tell()) < end:
+                data = file.read(min(end - at, INFLATED))
+                if not data:
+                    break
+                while data and come < height * row:
+                    come += len(inflate.decompress(data, INFLATED))
+                    data = inflate.unconsumed_tail
+            # Behind the checksum.
+            file.seek(end + 4)
     if come < height * row:
         raise ImageError(f"{path} claims {height} rows and holds {come // row}.")
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -275,14 +276,15 @@ def plan(
             prompts=prompts,
             max_pixels=max_pixels,
         )
-        if not os.path.lexists(target) or existing == "overwrite":
-            todo.append(job)
-        elif existing == "fail":
+        if existing == "fail" and os.path.lexists(target):
             raise InputError(
                 f"{target} exists already.", hint="Use --overwrite or --skip-existing."
             )
-        else:
+        # A folder of that name, or a link to nowhere, is no picture that is done.
+        if existing == "skip" and target.is_file():
             skipped.append(Skipped(job=job))
+        else:
+            todo.append(job)
     return Plan(jobs=todo, skipped=skipped, unused_prompts=unused)
 
 
@@ -460,7 +462,7 @@ def _name(template: str, path: Path, *, scale: int, model: str) -> str:
             stem=path.stem,
             ext=path.suffix[1:],
             scale=scale,
-            model=model.replace("/", "_").replace("\\", "_"),
+            model=re.sub(r"[/\\:]", "_", model),
         )
     except (ValueError, LookupError, AttributeError, TypeError) as error:
         raise InputError(f"The template {template!r} is malformed: {error}.") from error

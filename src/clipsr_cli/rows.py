@@ -51,7 +51,9 @@ def resize_rows(
         return
     ratio = before[1] / after[1]
     reach = CUBIC_REACH * max(1.0, ratio)
-    spans = [(top, min(top + BLOCK, after[1])) for top in range(0, after[1], BLOCK)]
+    # As many source rows at a time, however much it shrinks.
+    step = max(1, int(BLOCK / max(1.0, ratio)))
+    spans = [(top, min(top + step, after[1])) for top in range(0, after[1], step)]
     wanted = [
         (max(0, floor(top * ratio - reach)), min(before[1], ceil(bottom * ratio + reach)))
         for top, bottom in spans

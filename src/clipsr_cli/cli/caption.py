@@ -236,7 +236,7 @@ def _show(row: dict[str, Any], *, json: bool) -> None:
     if json:
         console.print_json(row)
     elif row["caption"] is not None:
-        typer.echo(f"{row['input']}\t{row['caption']}")
+        typer.echo(console.plain(f"{row['input']}\t{row['caption']}"))
 
 
 def _close(counts: Counter[str], seconds: float, *, json: bool, quiet: bool) -> None:

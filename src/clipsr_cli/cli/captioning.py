@@ -77,7 +77,7 @@ def caption_plan(
     options: "CaptionOptions",
     *,
     device: str,
-    clip: "Clip",
+    clip: "Clip | None",
     stop: Stop,
     show: bool,
     quiet: bool,

@@ -1,6 +1,7 @@
 """Options that commands share, and the reading of their values."""
 
 import re
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated
 
@@ -59,10 +60,11 @@ def read_size(value: str | None, option: str) -> int | None:
     """
     if value is None:
         return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", value.strip(), re.IGNORECASE)
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", value.strip(), re.IGNORECASE)
     if not match:
         raise InputError(f"{option} is {value!r}; it must be a size such as 2G or 500M.")
-    return int(float(match[1]) * 1000 ** " KMGT".index(match[2].upper() or " "))
+    base = 1024 if match[3] else 1000
+    return int(Fraction(match[1]) * base ** " KMGT".index(match[2].upper() or " "))
 
 
 def read_devices(value: str | None) -> list[str] | None:
@@ -74,7 +76,13 @@ def read_devices(value: str | None) -> list[str] | None:
     if value is None:
         return None
     names = [part.strip() for part in value.split(",") if part.strip()]
-    devices = [f"cuda:{name}" if name.isdecimal() else check_device(name) for name in names]
+    devices = [
+        f"cuda:{int(name)}" if re.fullmatch("[0-9]+", name) else check_device(name)
+        for name in names
+    ]
+    if "auto" in devices:
+        raise InputError("--gpus names devices, and auto is none.", hint="Use --gpus 0,1.")
+    devices = ["cuda:0" if name == "cuda" else name for name in devices]
     if not devices:
         raise InputError("--gpus is empty.", hint="Use --gpus 0,1.")
     # The CPU may come several times: each process then has a part of the cores.

@@ -30,6 +30,8 @@ class Place:
             raise InputError("--gpus and --device cannot both be given.")
         if self.gpus and self.engine == "ray":
             raise InputError("--gpus is for --engine local; Ray knows its GPUs itself.")
+        if self.engine == "ray" and self.device != "auto":
+            raise InputError("--device is for --engine local; Ray's workers take what they get.")
         if self.engine == "local" and (self.ray_address or self.ray_workers):
             raise InputError("--ray-address and --ray-workers need --engine ray.")
         if self.ray_workers is not None and self.ray_workers < 1:

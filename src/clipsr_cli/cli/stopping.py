@@ -3,6 +3,7 @@
 import signal
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from types import FrameType
 from typing import Self, TypeVar
 
@@ -47,4 +48,6 @@ class Stop:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        console.say("Stopping: pictures under way are finished first; once more stops at once.")
+        # A signal may come in the middle of another line, which Python does not allow to be joined.
+        with suppress(RuntimeError):
+            console.say("Stopping: pictures under way are finished first; once more stops at once.")

@@ -2,7 +2,7 @@
 
 import os
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 UNEXPECTED = 1
 SOME_FAILED = 3
 INTERRUPTED = 130
+# Seconds for which nobody has written to a file that nobody is at.
+LEFT_ALONE = 60
 
 WORDS, FILES, SIZE, SPEED, SAY = "Prompts", "Files", "Size and colour", "Speed", "What is said"
 
@@ -297,7 +299,7 @@ def upscale(
                     todo,
                     captioner,
                     device=runner.device,
-                    clip=runner.clip(),
+                    clip=runner.clip() if captioner.backend == "labels" else None,
                     stop=stop,
                     show=progress and not quiet,
                     quiet=quiet,
@@ -306,7 +308,7 @@ def upscale(
         lines = closing.enter_context(JsonLines(report))
         for skip in todo.skipped:
             # A run that was killed while it made this output again has left its half.
-            encoders.beside(skip.job.output).unlink(missing_ok=True)
+            _remove_left(encoders.beside(skip.job.output))
             lines.add(_row(skip, run))
         if runner is not None:
             with console.progress(len(todo.jobs), show=progress and not quiet) as bar:
@@ -328,6 +330,13 @@ def upscale(
         raise typer.Exit(SOME_FAILED)
     if lines.error is not None:
         raise typer.Exit(UNEXPECTED)
+
+
+def _remove_left(part: Path) -> None:
+    """Remove what a run left half-written, unless one may be at it right now."""
+    with suppress(OSError):
+        if time.time() - part.stat().st_mtime > LEFT_ALONE:
+            part.unlink()
 
 
 def _check_written(report: Path | None, sheet: Path | None, prompts: Path | None) -> None:

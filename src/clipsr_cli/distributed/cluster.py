@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
+from math import ceil, floor
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -21,7 +22,7 @@ from clipsr_cli.errors import InputError, reason
 from clipsr_cli.jobs import Job
 
 # What is handed on to other machines.
-ENVIRONMENT = ("CLIPSR_WEIGHTS", "HF_HUB_OFFLINE", "HF_ENDPOINT", "HF_TOKEN")
+ENVIRONMENT = ("CLIPSR_WEIGHTS", "HF_HUB_OFFLINE", "HF_ENDPOINT")
 # Seconds for which an actor waits until it has something to tell.
 LISTEN = 1.0
 # Seconds that an actor has to end by itself.
@@ -47,32 +48,37 @@ def cluster(recipe: Recipe, *, address: str | None, workers: int | None) -> tupl
         ) from error
     if not ray.is_initialized():
         try:
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+            ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR")
         except Exception as error:
             raise InputError(
                 f"The Ray cluster {address or 'on this machine'} cannot be used: {reason(error)}.",
                 hint="Start one with: ray start --head, and use --ray-address auto.",
             ) from error
-    resources = ray.cluster_resources()
-    gpus = int(resources.get("GPU", 0))
-    nodes = sum(1 for node in ray.nodes() if node["Alive"])
-    count = workers or gpus or nodes
-    needs: dict[str, float] = {"num_gpus": min(1.0, gpus / count)} if gpus else {}
-    # Cores are shared out evenly among actors that compute on them, in parts if they must be: an
-    # actor for which nothing is left would never begin.
-    share = resources.get("CPU", 1) / count
-    needs["num_cpus"] = min(1.0, share) if gpus or share < 1 else int(share)
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    gpus = int(sum(node.get("GPU", 0) for node in nodes))
+    able = [node for node in nodes if node.get("GPU" if gpus else "CPU", 0) >= 1]
+    count = workers or gpus or max(1, len(able))
+    # As many on one machine, at most. An actor that asks for more than is there never begins.
+    together = ceil(count / max(1, len(able)))
+    cores = min((node.get("CPU", 0) for node in able), default=1) / together
+    needs: dict[str, float] = {"num_cpus": min(1.0, cores) if gpus or cores < 1 else int(cores)}
+    if gpus:
+        needs["num_gpus"] = floor(10_000 / ceil(count / gpus)) / 10_000
     options = recipe.options
-    # Several actors may come to lie on one machine.
-    options = replace(options, memory_share=options.memory_share * nodes / max(count, nodes))
+    options = replace(
+        options,
+        memory_share=options.memory_share / together,
+        max_memory=options.max_memory and options.max_memory // together,
+    )
     own = replace(
         recipe,
         device="auto" if gpus else "cpu",
         options=options,
-        threads=None if gpus else max(1, int(share)),
+        threads=None if gpus else max(1, int(cores)),
         folder=str(Path.cwd()),
     )
-    where = f"Ray, {count} worker{'' if count == 1 else 's'} on {nodes} node" + "s" * (nodes != 1)
+    where = f"Ray, {count} worker{'' if count == 1 else 's'} on {len(able)} node"
+    where += "s" * (len(able) != 1)
     return [partial(_Actor, own, needs) for _ in range(count)], where
 
 
@@ -106,16 +112,12 @@ class _Serving:
 
     def _serve(self, recipe: Recipe) -> None:
         try:
-            serve(recipe, self._jobs, self.messages.put)
-        except EOFError:
-            pass
+            serve(recipe, self._jobs, self.messages.put, lambda: self.abandoned)
         finally:
             self.messages.put(None)
 
     def _jobs(self) -> Iterator[Job | None]:
         while True:
-            if self.abandoned:
-                raise EOFError
             try:
                 job = self.jobs.get_nowait()
             except Empty:
@@ -142,6 +144,7 @@ class _Actor:
         )
         self.actor: Any = made.remote(recipe)
         self.tell = tell
+        self.heard = False
         self.listener = threading.Thread(target=self._listen, daemon=True)
         self.listener.start()
 
@@ -157,12 +160,14 @@ class _Actor:
 
     def abandon(self) -> None:
         """See ``scheduler.Worker``."""
-        with suppress(Exception):
-            self.ray.get(self.actor.abandon.remote(), timeout=PATIENCE)
+        if self.heard:
+            with suppress(Exception):
+                self.ray.get(self.actor.abandon.remote(), timeout=PATIENCE)
         self._end()
 
     def _end(self) -> None:
-        self.listener.join(PATIENCE)
+        # One that has said nothing may never begin.
+        self.listener.join(PATIENCE if self.heard else 2 * LISTEN)
         with suppress(Exception):
             self.ray.kill(self.actor)
 
@@ -173,8 +178,12 @@ class _Actor:
                 for message in self.ray.get(self.actor.listen.remote()):
                     if message is None:
                         return
+                    self.heard = True
                     self.tell(message)
         except self.ray.exceptions.RayError as error:
             how = f"as Ray says: {reason(error)[:200]}"
         finally:
+            # Whatever was the matter, it does no more of what others will do.
+            with suppress(Exception):
+                self.ray.kill(self.actor)
             self.tell(Gone(how))

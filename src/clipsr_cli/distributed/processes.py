@@ -2,22 +2,28 @@
 
 import multiprocessing
 import os
-import pickle
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
+from queue import Empty, SimpleQueue
 
 from clipsr_cli.distributed.recipe import Message, Recipe, serve
 from clipsr_cli.distributed.scheduler import Gone, Start, Tell
-from clipsr_cli.errors import ImageError
-from clipsr_cli.jobs import Failed, Job
+from clipsr_cli.jobs import Job
 
 # Seconds that a process has to end by itself.
 PATIENCE = 60
+# What is sent instead of a job where all is to be given up.
+ABANDON = "abandon"
+# What is for the one that hands out jobs; not every system has all of them.
+SIGNALS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
 
 
 def processes(recipe: Recipe, devices: Sequence[str]) -> list[Start]:
@@ -50,7 +56,8 @@ class _Process:
         context = multiprocessing.get_context("spawn")
         self.connection, other = context.Pipe()
         self.process = context.Process(target=_main, args=(recipe, other), daemon=True)
-        self.process.start()
+        with _deferred_signals():
+            self.process.start()
         # Else its end would not be seen here.
         other.close()
         self.tell = tell
@@ -73,7 +80,7 @@ class _Process:
         """See ``scheduler.Worker``."""
         # It sees that nobody is there, cleans up and ends.
         with suppress(OSError):
-            self.connection.send("abandon")
+            self.connection.send(ABANDON)
         self._join()
 
     def _join(self) -> None:
@@ -85,67 +92,85 @@ class _Process:
         self.connection.close()
 
     def _listen(self) -> None:
-        while True:
-            try:
-                message = self.connection.recv()
-            except (EOFError, OSError):
-                break
-            self.tell(message)
-        self.process.join()
-        code = self.process.exitcode or 0
-        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
-        self.tell(Gone(how))
+        try:
+            while True:
+                self.tell(self.connection.recv())
+        except (EOFError, OSError):
+            pass
+        finally:
+            # Whatever was sent: that it is over is told.
+            self.process.join()
+            self.tell(Gone(_how(self.process.exitcode or 0)))
+
+
+def _how(code: int) -> str:
+    """How a process has ended."""
+    if code >= 0:
+        return f"with exit code {code}"
+    known = {number.value: number.name for number in signal.Signals}
+    return f"by {known.get(-code, f'signal {-code}')}"
+
+
+@contextmanager
+def _deferred_signals() -> Iterator[None]:
+    """Have a process that is started meanwhile begin with signals waiting, until it decides."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    # It lets signals through when it is started, which it is with the first process.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _main(recipe: Recipe, connection: Connection) -> None:
     """What the process runs."""
     # Ctrl-C reaches every process of the terminal; the one that hands out jobs decides. If that one
     # is gone, so is the connection.
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     lock = threading.Lock()
 
     def say(message: Message) -> None:
-        message = _sendable(message)
         # The other end may be gone; then nobody wants to know.
         with lock, suppress(OSError):
             connection.send(message)
 
-    with suppress(EOFError):
-        serve(recipe, lambda: _jobs(connection), say)
+    inbox = _Inbox(connection)
+    serve(recipe, inbox.jobs, say, inbox.abandoned.is_set)
 
 
-def _jobs(connection: Connection) -> Iterator[Job | None]:
-    """What is sent; None where nothing is at the moment.
+class _Inbox:
+    """What is sent, read at once: the sender never waits, and an end is noticed at any time."""
 
-    Raises:
-        EOFError: nobody is there any more, so that what is at hand is to be given up.
-    """
-    while True:
-        if not connection.poll():
-            yield None
-            continue
-        job = connection.recv()
-        if job is None:
-            return
-        if job == "abandon":
-            raise EOFError
-        yield job
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.given: SimpleQueue[Job | None] = SimpleQueue()
+        # Somebody says so, or nobody is there any more.
+        self.abandoned = threading.Event()
+        threading.Thread(target=self._read, daemon=True).start()
 
+    def jobs(self) -> Iterator[Job | None]:
+        """The jobs; None where there is none at the moment."""
+        while True:
+            try:
+                job = self.given.get_nowait()
+            except Empty:
+                yield None
+                continue
+            if job is None:
+                return
+            yield job
 
-def _sendable(message: Message) -> Message:
-    """The message, or one that says the same and can be sent."""
-    try:
-        pickle.loads(pickle.dumps(message))
-    except Exception:
-        if not isinstance(message, Failed):
-            raise
-        return Failed(
-            job=message.job,
-            error=ImageError(f"{type(message.error).__name__}: {message.error}"),
-            seconds=message.seconds,
-            device=message.device,
-            precision=message.precision,
-        )
-    return message
+    def _read(self) -> None:
+        try:
+            while (message := self.connection.recv()) != ABANDON:
+                self.given.put(message)
+        except (EOFError, OSError):
+            pass
+        self.abandoned.set()

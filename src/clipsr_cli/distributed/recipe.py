@@ -2,11 +2,12 @@
 
 import logging
 import os
+import pickle
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from clipsr_cli.errors import ClipsrError, ImageError
+from clipsr_cli.errors import ClipsrError, ImageError, InputError, reason
 from clipsr_cli.jobs import Done, Failed, Job, UpscaleOptions
 
 
@@ -52,7 +53,10 @@ Message = Ready | Refused | Done | Failed | logging.LogRecord
 
 
 def serve(
-    recipe: Recipe, jobs: Callable[[], Iterator[Job | None]], say: Callable[[Message], None]
+    recipe: Recipe,
+    jobs: Callable[[], Iterator[Job | None]],
+    say: Callable[[Message], None],
+    stopped: Callable[[], bool],
 ) -> None:
     """Enlarge what comes until it ends. Called in the worker.
 
@@ -60,6 +64,7 @@ def serve(
         recipe: what to make the Upscaler of.
         jobs: the jobs; None where there is none at the moment.
         say: takes every message, from any thread.
+        stopped: whether what is under way is to be given up.
     """
     # Loaded in the worker only: the one who hands out jobs needs no network.
     import torch  # noqa: PLC0415
@@ -70,11 +75,11 @@ def serve(
     package.handlers = [_Sayer(say)]
     package.propagate = False
     package.setLevel(recipe.level)
-    if recipe.folder:
-        os.chdir(recipe.folder)
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     try:
+        if recipe.folder:
+            os.chdir(recipe.folder)
         upscaler = Upscaler.load(
             recipe.model,
             scale=recipe.scale,
@@ -83,13 +88,17 @@ def serve(
             options=recipe.options,
             compile=recipe.compile,
         )
-        outcomes = upscaler.run(jobs())
+        outcomes = upscaler.run(jobs(), stopped=stopped)
         say(Ready(str(upscaler.device), upscaler.precision, upscaler.appetite))
     except ClipsrError as error:
         say(Refused(error))
         return
+    except Exception as error:
+        words = f"A worker cannot begin: {type(error).__name__}: {reason(error)}."
+        say(Refused(InputError(words)))
+        return
     for outcome in outcomes:
-        say(outcome)
+        say(_sendable(outcome))
 
 
 def died(job: Job, how: str) -> Failed:
@@ -101,6 +110,18 @@ def died(job: Job, how: str) -> Failed:
             hint="Run it alone to see why: clipsr upscale with this file only.",
         ),
     )
+
+
+def _sendable(outcome: Done | Failed) -> Done | Failed:
+    """The outcome, or one that says the same and can be sent."""
+    if isinstance(outcome, Done):
+        return outcome
+    try:
+        pickle.loads(pickle.dumps(outcome))
+    except Exception:
+        error = ImageError(f"{type(outcome.error).__name__}: {outcome.error}")
+        return replace(outcome, error=error)
+    return outcome
 
 
 class _Sayer(logging.Handler):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import Protocol
 
 from clipsr_cli.distributed.recipe import Message, Ready, Refused, died
@@ -13,8 +14,14 @@ from clipsr_cli.jobs import Done, Failed, Job
 
 logger = logging.getLogger(__name__)
 
-# How often a place is filled again whose workers die without having done anything.
+# How often a place is filled again whose workers die without having done anything: before they had
+# anything to do, and at work, which may be the fault of several pictures in a row.
 MOST_DEATHS = 3
+MOST_DEATHS_AT_WORK = 10
+# Jobs that a worker has before all have begun: the first one shall not take them all.
+MOST_AT_FIRST = 8
+# Seconds without any worker after which that is told.
+PATIENCE = 60
 
 
 @dataclass(frozen=True)
@@ -57,11 +64,19 @@ class _Place:
     at_hand: dict[Path, Job] = field(default_factory=dict)
     # Whether it is at a job that a dead worker had, which it does alone.
     alone: bool = False
+    # Whether it ever had a worker that could work.
+    has_begun: bool = False
     deaths: int = 0
+    deaths_at_work: int = 0
 
     @property
-    def has_room(self) -> bool:
-        return self.worker is not None and not self.alone and len(self.at_hand) < self.appetite
+    def is_hopeless(self) -> bool:
+        return self.deaths >= MOST_DEATHS or self.deaths_at_work >= MOST_DEATHS_AT_WORK
+
+    def has_room(self, all_begun: bool) -> bool:
+        """Whether it is to have another job; a few only while others still load."""
+        most = self.appetite if all_begun else min(self.appetite, MOST_AT_FIRST)
+        return self.worker is not None and not self.alone and len(self.at_hand) < most
 
 
 def run(jobs: Iterable[Job], starts: Sequence[Start]) -> Iterator[Done | Failed]:
@@ -79,7 +94,7 @@ def run(jobs: Iterable[Job], starts: Sequence[Start]) -> Iterator[Done | Failed]
     waiting = iter(jobs)
     again: deque[Job] = deque()
     tried: set[Path] = set()
-    exhausted = False
+    exhausted = told = False
 
     def start(place: _Place) -> None:
         number = place.number
@@ -90,18 +105,18 @@ def run(jobs: Iterable[Job], starts: Sequence[Start]) -> Iterator[Done | Failed]
         for place in places:
             start(place)
         while True:
-            # What died once is done first, and by itself.
+            all_begun = all(place.appetite or place.worker is None for place in places)
+            # What died once is done by itself, by whoever has nothing else to do.
             for place in places:
-                if again and place.has_room and not place.at_hand:
+                if again and place.has_room(all_begun) and not place.at_hand:
                     place.alone = True
                     _give(place, again.popleft())
-            for place in sorted(places, key=lambda place: len(place.at_hand)):
-                while not exhausted and place.has_room:
-                    job = next(waiting, None)
-                    if job is None:
-                        exhausted = True
-                        break
-                    _give(place, job)
+            while not exhausted and (room := [p for p in places if p.has_room(all_begun)]):
+                job = next(waiting, None)
+                if job is None:
+                    exhausted = True
+                else:
+                    _give(min(room, key=lambda place: len(place.at_hand)), job)
             busy = any(place.at_hand for place in places)
             if exhausted and not busy and not again:
                 return
@@ -109,20 +124,30 @@ def run(jobs: Iterable[Job], starts: Sequence[Start]) -> Iterator[Done | Failed]
                 for job in [*again, *waiting]:
                     yield died(job, "and so did all others")
                 return
-            number, message = events.get()
+            try:
+                number, message = events.get(timeout=None if told else PATIENCE)
+            except Empty:
+                logger.warning("No worker has begun yet; still waiting.")
+                told = True
+                continue
             place = places[number]
             if isinstance(message, Ready):
                 place.appetite = message.appetite
+                place.has_begun = told = True
             elif isinstance(message, Refused):
-                raise message.error
+                if not place.has_begun:
+                    raise message.error
+                # It was there before: the others go on.
+                logger.warning("A worker cannot begin again: %s", message.error)
+                place.deaths = MOST_DEATHS
             elif isinstance(message, logging.LogRecord):
                 logging.getLogger(message.name).handle(message)
             elif isinstance(message, Gone):
                 yield from _bury(place, message.how, again, tried)
-                if place.deaths < MOST_DEATHS and (again or not exhausted):
+                if not place.is_hopeless and (again or not exhausted):
                     start(place)
             else:
-                place.deaths = 0
+                place.deaths = place.deaths_at_work = 0
                 place.alone = False
                 if place.at_hand.pop(message.job.output, None) is not None:
                     yield message
@@ -139,10 +164,14 @@ def _give(place: _Place, job: Job) -> None:
 def _bury(place: _Place, how: str, again: deque[Job], tried: set[Path]) -> Iterator[Failed]:
     """A worker is gone: its jobs go to others, or have failed if it is the second time."""
     lost = list(place.at_hand.values())
+    if lost:
+        place.deaths_at_work += 1
+    else:
+        place.deaths += 1
     place.worker, place.alone = None, False
     place.at_hand.clear()
-    place.deaths += 1
-    logger.warning("A worker died, %s; %d pictures of it are tried again.", how, len(lost))
+    count = sum(job.output not in tried for job in lost)
+    logger.warning("A worker died, %s; %d pictures of it are tried again.", how, count)
     for job in lost:
         if job.output in tried:
             yield died(job, how)
@@ -153,12 +182,16 @@ def _bury(place: _Place, how: str, again: deque[Job], tried: set[Path]) -> Itera
 
 def _end(places: Sequence[_Place], events: "SimpleQueue[Event]") -> None:
     """Let workers that have nothing to do end, and stop the others."""
-    for place in places:
-        if place.worker is not None:
-            if place.at_hand:
-                place.worker.abandon()
-            else:
-                place.worker.finish()
+    # At once, so that none waits for another, and all know even if the waiting is interrupted.
+    ending = [
+        Thread(target=place.worker.abandon if place.at_hand else place.worker.finish, daemon=True)
+        for place in places
+        if place.worker is not None
+    ]
+    for thread in ending:
+        thread.start()
+    for thread in ending:
+        thread.join()
     while True:
         try:
             _, message = events.get_nowait()

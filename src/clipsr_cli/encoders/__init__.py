@@ -68,6 +68,7 @@ def write_rows(
                     jpeg.write(rows, simple, file, quality, path.name)
                 else:
                     whole.write(rows, simple, file, into, quality, path.name)
+            made.check()
     except Exception as error:
         if made.error is not None:
             raise made.error from None
@@ -85,18 +86,24 @@ class _Watched:
     def __init__(self, blocks: Iterable[np.ndarray], height: int) -> None:
         self.blocks = blocks
         self.height = height
+        self.come = 0
         self.error: Exception | None = None
 
+    def check(self) -> None:
+        """Refuse a picture of which not all rows were taken, whatever an encoder made of it."""
+        if self.error is not None:
+            raise self.error
+        assert self.come == self.height, (self.come, self.height)
+
     def __iter__(self) -> Iterator[np.ndarray]:
-        come = 0
         try:
             for block in self.blocks:
-                come += len(block)
+                self.come += len(block)
                 yield block
         except Exception as error:
             self.error = error
             raise
-        assert come == self.height, (come, self.height)
+        self.check()
 
 
 def _simplified(

@@ -27,13 +27,14 @@ def write(
     source.on_read(feed.read)
     target.on_write(sieve.write)
     try:
-        image = pyvips.Image.new_from_source(source, "", access="sequential")
+        image = pyvips.Image.new_from_source(source, "", access="sequential", fail_on="truncated")
         image.jpegsave_target(target, Q=quality, subsample_mode="off", keep="none")
     except pyvips.Error:
-        # What stopped it says more than what it says of having been stopped.
-        if (error := feed.error or sieve.error) is not None:
-            raise error from None
-        raise
+        if feed.error is None and sieve.error is None:
+            raise
+    # What stopped it says more than what it says of having been stopped, if it says anything.
+    if (error := feed.error or sieve.error) is not None:
+        raise error
 
 
 class _Feed:

@@ -36,6 +36,7 @@ def place(path: Path) -> Iterator[BinaryIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
     # Never through a link that somebody laid there, and never into a file that another run writes.
     aside.unlink(missing_ok=True)
+    ours = False
     with aside.open("x+b") as file:
         try:
             yield file
@@ -45,12 +46,13 @@ def place(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
             if not _is_ours(file, aside):
                 raise OSError("another run is writing it")
+            ours = True
             if os.name == "nt":
                 # An open file cannot be renamed there.
                 file.close()
             aside.replace(path)
         except BaseException:
-            ours = _is_ours(file, aside)
+            ours = ours or _is_ours(file, aside)
             # On a full disk closing fails as well.
             with suppress(OSError):
                 file.close()

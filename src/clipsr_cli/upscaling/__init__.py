@@ -2,7 +2,7 @@
 files.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Self
 
 import numpy as np
@@ -104,16 +104,19 @@ class Upscaler:
         """How many jobs ``run`` takes at once, where the memory allows it."""
         return appetite(self.network, self.options)
 
-    def run(self, jobs: Iterable[Job | None]) -> Iterator[Done | Failed]:
+    def run(
+        self, jobs: Iterable[Job | None], *, stopped: Callable[[], bool] | None = None
+    ) -> Iterator[Done | Failed]:
         """Enlarge pictures and write them, yielding each outcome as it comes. One failure stops
         nothing.
 
         Pictures are decoded and encoded in threads while the network runs, and tiles of different
         pictures share a batch. Only so many pictures are under way as the memory holds; jobs are
         taken from the iterable as room comes free, and those taken are finished when it ends. None
-        among them says that there is no job at the moment.
+        among them says that there is no job at the moment. ``stopped`` is asked now and then: once
+        it says so, what is under way is given up, and the rest left.
         """
-        return Engine(self.network, self.options, self.scale).run(jobs)
+        return Engine(self.network, self.options, self.scale).run(jobs, stopped)
 
     def enlarge(self, picture: Picture, prompt: str = "") -> Picture:
         """Enlarge one decoded picture, alpha and metadata included, as ``run`` would.

@@ -28,7 +28,7 @@ class Canvas:
         self.picture = picture
         self.scale = scale
         self.low = picture.pixels
-        if picture.alpha is not None:
+        if picture.alpha is not None and picture.alpha.min() == 0:
             filled = fill_transparent(
                 pictures.to_float(picture.pixels), pictures.to_float(picture.alpha)
             )
@@ -36,6 +36,7 @@ class Canvas:
         height, width = self.low.shape[:2]
         self.grid = Grid.cover(height, width, size=size, overlap=overlap)
         self._next = 0
+        self._device: torch.device | None = None
         self._band: Tensor | None = None
         self._weights: tuple[dict[int, Tensor], dict[int, Tensor]] | None = None
 
@@ -55,13 +56,16 @@ class Canvas:
 
         Args:
             index: which tile.
-            high: (3, H, W), on any device, which the rows are then on.
+            high: (3, H, W), on any device; all rows are then on that of the first.
 
         Returns:
             The rows that are finished by it, (n, whole width, 3), if there are any.
         """
         assert index == self._next, (index, self._next)
         self._next += 1
+        # A tile that did not fit into a device's memory may come from elsewhere.
+        self._device = self._device or high.device
+        high = high.to(self._device)
         pixels = high.permute(1, 2, 0)
         if len(self.grid) == 1:
             return pixels

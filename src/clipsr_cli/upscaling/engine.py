@@ -6,16 +6,18 @@ lanes, rows to the writers. It waits only where there is nothing to hand on.
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from queue import SimpleQueue
+from threading import Lock
 
 import torch
 from torch import Tensor
 
 from clipsr_cli import encoders, images
-from clipsr_cli.errors import ImageError
+from clipsr_cli.errors import ImageError, without_traceback
 from clipsr_cli.jobs import Done, Failed, Job, UpscaleOptions
 from clipsr_cli.upscaling import memory
 from clipsr_cli.upscaling.canvas import Canvas
@@ -30,10 +32,10 @@ class Feed:
     """Rows on their way from the network to a picture's writer."""
 
     def __init__(self) -> None:
-        self._queue: SimpleQueue[Tensor | Exception | None] = SimpleQueue()
+        self._queue: SimpleQueue[Tensor | Future[Tensor] | Exception | None] = SimpleQueue()
 
-    def put(self, rows: Tensor | Exception | None) -> None:
-        """Some more rows, what went wrong with them, or None behind the last."""
+    def put(self, rows: Tensor | Future[Tensor] | Exception | None) -> None:
+        """Some more rows, perhaps still to come, what went wrong, or None behind the last."""
         self._queue.put(rows)
 
     @property
@@ -45,7 +47,7 @@ class Feed:
         while (rows := self._queue.get()) is not None:
             if isinstance(rows, Exception):
                 raise rows
-            yield rows
+            yield rows.result() if isinstance(rows, Future) else rows
 
 
 @dataclass(eq=False)
@@ -105,6 +107,9 @@ class Engine:
         self.most = appetite(network, options)
         self.readers = ThreadPoolExecutor(threads, thread_name_prefix="clipsr-read")
         self.writers = ThreadPoolExecutor(threads, thread_name_prefix="clipsr-write")
+        self.downloads = ThreadPoolExecutor(1, thread_name_prefix="clipsr-download")
+        # Transparent parts take much memory to fill: one picture at a time.
+        self.filling = Lock()
         self.under_way: list[_Item] = []
         self.opening: deque[_Item] = deque()
         self.tiled: deque[_Item] = deque()
@@ -114,15 +119,18 @@ class Engine:
         # Whether the jobs have come to their end.
         self.exhausted = False
 
-    def run(self, jobs: Iterable[Job | None]) -> Iterator[Done | Failed]:
+    def run(
+        self, jobs: Iterable[Job | None], stopped: Callable[[], bool] | None = None
+    ) -> Iterator[Done | Failed]:
         """See ``Upscaler.run``."""
+        self.watched = stopped is not None
         waiting = iter(jobs)
         threads = torch.get_num_threads()
         if self.network.device.type == "cpu":
             # The lanes have the cores; helpers of this thread would only spin on them.
             torch.set_num_threads(1)
         try:
-            while True:
+            while not (stopped and stopped()):
                 yield from self._admit(waiting)
                 self._open()
                 self._submit()
@@ -143,6 +151,7 @@ class Engine:
             self._abandon()
             torch.set_num_threads(threads)
             self.readers.shutdown(cancel_futures=True)
+            self.downloads.shutdown()
             self.writers.shutdown(cancel_futures=True)
 
     def _admit(self, waiting: Iterator[Job | None]) -> Iterator[Failed]:
@@ -174,7 +183,8 @@ class Engine:
 
     def _read(self, job: Job) -> Canvas:
         picture = images.read(job.input, max_pixels=self.options.max_pixels)
-        return Canvas(picture, scale=self.scale, size=self.side, overlap=self.overlap)
+        with self.filling if picture.alpha is not None else nullcontext():
+            return Canvas(picture, scale=self.scale, size=self.side, overlap=self.overlap)
 
     def _open(self) -> None:
         """Take the pictures that are decoded, in order."""
@@ -236,15 +246,28 @@ class Engine:
                 if isinstance(result, Exception):
                     self._break(item, result)
                     continue
-                assert item.finish is not None
-                rows = item.open_canvas.add(index, result)
+                try:
+                    rows = self._blend(item, index, result)
+                except Exception as error:
+                    self._break(item, error)
+                    continue
                 if rows is not None:
-                    item.feed.put(item.finish.begin(rows))
+                    item.feed.put(rows)
                     if item.written is None:
                         item.written = self.writers.submit(self._write, item)
                 if item.open_canvas.complete:
                     item.feed.put(None)
                     item.fed = True
+
+    def _blend(self, item: _Item, index: int, tile: Tensor) -> Tensor | Future[Tensor] | None:
+        """The rows that a tile finishes, if any, on their way to main memory."""
+        assert item.finish is not None
+        rows = item.open_canvas.add(index, tile)
+        if rows is None:
+            return None
+        begun = item.finish.begin(rows)
+        # To wait for a GPU here would keep the lanes waiting, and there the memory is short.
+        return begun if begun.device.type == "cpu" else self.downloads.submit(begun.cpu)
 
     def _write(self, item: _Item) -> None:
         assert item.finish is not None
@@ -272,7 +295,9 @@ class Engine:
             error = item.broken
             if error is None and item.written:
                 failure = item.written.exception()
-                error = failure if isinstance(failure, Exception) else None
+                if failure is not None and not isinstance(failure, Exception):
+                    raise failure
+                error = failure
             self.under_way.remove(item)
             if item in self.tiled:
                 self.tiled.remove(item)
@@ -284,7 +309,7 @@ class Engine:
                 item.broken = error
                 yield Failed(
                     job=item.job,
-                    error=_without_traceback(error),
+                    error=without_traceback(error),
                     seconds=seconds,
                     device=device,
                     precision=precision,
@@ -315,7 +340,7 @@ class Engine:
             time.sleep(GLANCE)
             return
         backed_up = any(item.feed.is_backed_up for item in self.tiled)
-        timeout = GLANCE if hungry or backed_up else None
+        timeout = GLANCE if hungry or backed_up or self.watched else None
         wait(pending, timeout=timeout, return_when=FIRST_COMPLETED)
 
     def _abandon(self) -> None:
@@ -340,12 +365,3 @@ def _too_much(job: Job, cost: int, budget: int) -> ImageError:
         f"{budget / 1e6:.0f} MB for pictures.",
         hint="Raise --max-memory, or use --ext png, a smaller --scale or a smaller --tile.",
     )
-
-
-def _without_traceback(error: Exception) -> Exception:
-    """An error that can be kept: without tracebacks, whose frames would keep the picture."""
-    cause: BaseException | None = error
-    while cause is not None:
-        cause.__traceback__ = None
-        cause = cause.__cause__ or cause.__context__
-    return error

@@ -1,13 +1,14 @@
 """How much main memory a picture takes on its way, and how much there is to share out."""
 
 from clipsr_cli import encoders
+from clipsr_cli.colour import SPOOL
 from clipsr_cli.errors import InputError
 from clipsr_cli.jobs import Job, UpscaleOptions
 from clipsr_cli.runtime import available_memory, resident_memory
 
 # Bytes of a pixel while it is decoded, in Pillow's form and in ours, and of one that is held whole
 # by an encoder.
-DECODED = 8
+DECODED = 12
 ENCODED = 12
 # Bytes of a pixel of the rows that tiles still change: as floats, three times over.
 BLENDED = 36
@@ -31,6 +32,8 @@ def cost(job: Job, options: UpscaleOptions, scale: int) -> int:
     waiting = 12 if options.color_fix != "none" or job.size_out != _native(job, scale) else 3
     pixels = job.size_out[0] * job.size_out[1]
     encoder = ENCODER if encoders.is_streamed(job.form, pixels) else ENCODED * pixels
+    if options.color_fix == "adain":
+        encoder += min(SPOOL, 12 * width * height * scale**2)
     return width * height * DECODED + band * (BLENDED + WAITING * waiting) + encoder
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clipsr_cli.errors import ImageError, InputError, reason
+from clipsr_cli.errors import DeviceError, ImageError, InputError, reason, without_traceback
 from clipsr_cli.models import AnyGenerator
 from clipsr_cli.pictures import Picture
 from clipsr_cli.runtime import free_device_memory, mixed_precision
@@ -24,6 +24,14 @@ MIN_SIDE = 8
 MOST_TILES = 32
 # Share of the free memory of a device that is planned with; the rest is for what varies.
 SHARE = 0.7
+# How libraries say that there is too little memory, where they have no exception for it.
+SHORTAGES = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "STATUS_ALLOC_FAILED",
+    "bad_alloc",
+)
 # Conditions of the latest prompts that are kept.
 KEPT_PROMPTS = 1024
 
@@ -32,14 +40,14 @@ class Network:
     """A generator on a device, its lanes, and what it learned of the device's limits.
 
     A lane is a thread that runs one batch at a time. On the CPU there is one for each core, each
-    with a single tile and a single thread: that is faster than many threads in one batch, and a
-    tile's result then depends on nothing but the tile and its prompt, to the last bit. On a GPU
-    two lanes keep its queue filled.
+    with a single tile, unless a batch size is asked for, and a single thread: that is faster than
+    many threads in one batch, and a tile's result then depends on nothing but the tile and its
+    prompt, to the last bit. On a GPU two lanes keep its queue filled.
 
     Attributes:
         batch_size: tiles of a batch, lowered where the memory does not suffice.
         lanes: how many batches run at once.
-        render: the network, ``(low, condition) -> high``; compiled on demand.
+        render: the network, ``(low, condition) -> high``.
     """
 
     def __init__(
@@ -56,12 +64,17 @@ class Network:
         self.precision = precision
         self.text_strength = text_strength
         self.render: Callable[[Tensor, Tensor], Tensor] = self.generator.render
+        self._compiled: Callable[[Tensor, Tensor], Tensor] | None = None
         on_cpu = device.type == "cpu"
         self.lanes = torch.get_num_threads() if on_cpu else 2 if device.type == "cuda" else 1
+        begin: Callable[[], None] | None = None
+        if on_cpu:
+            begin = partial(torch.set_num_threads, 1)
+        elif device.type == "cuda":
+            # Else pinned memory would be asked of the first device.
+            begin = partial(torch.cuda.set_device, device)
         self._pool = ThreadPoolExecutor(
-            self.lanes,
-            thread_name_prefix="clipsr-lane",
-            initializer=partial(torch.set_num_threads, 1) if on_cpu else None,
+            self.lanes, thread_name_prefix="clipsr-lane", initializer=begin
         )
         self._asked_batch = batch_size
         self.batch_size = batch_size or (1 if on_cpu else 8 if device.type == "mps" else MOST_TILES)
@@ -112,7 +125,7 @@ class Network:
         Raises:
             InputError: there is no compiler.
         """
-        self.render = torch.compile(self.generator.render)
+        self._compiled = torch.compile(self.generator.render)
 
         @torch.inference_mode()
         def attempt() -> None:
@@ -128,15 +141,17 @@ class Network:
                 hint="Leave it out, or install a C++ compiler.",
             ) from error
 
-    def close(self) -> None:
-        """End the lanes, without waiting for what they do."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
     def _enlarge_cuts(
         self, canvases: list[Canvas], indices: list[int], prompts: list[str]
     ) -> list[Tensor | Exception]:
-        cuts = np.stack([c.cut(i) for c, i in zip(canvases, indices, strict=True)])
-        return self.enlarge(torch.from_numpy(cuts).permute(0, 3, 1, 2), prompts)
+        try:
+            cuts = np.stack([c.cut(i) for c, i in zip(canvases, indices, strict=True)])
+            return self.enlarge(torch.from_numpy(cuts).permute(0, 3, 1, 2), prompts)
+        except DeviceError:
+            raise
+        except Exception as error:
+            # What goes wrong around the network costs these pictures, not the run.
+            return [without_traceback(error) for _ in indices]
 
     def enlarge(self, low: Tensor, prompts: Sequence[str]) -> list[Tensor | Exception]:
         """Tiles (B, 3, h, w) in [0, 1] on the CPU and their prompts -> see ``submit``. In a lane.
@@ -144,21 +159,26 @@ class Network:
         Where the memory does not suffice, fewer tiles are tried at once, then parts of a tile. A
         tile that fails is tried alone, so that only the picture at fault is lost.
         """
-        if low.shape[2] * low.shape[3] > self._most_pixels:
+        divisible = max(low.shape[2:]) >= 2 * MIN_SIDE
+        if divisible and low.shape[2] * low.shape[3] > self._most_pixels:
             return [self._in_parts(low[i], prompt) for i, prompt in enumerate(prompts)]
         failure: Exception
         try:
             return list(self._run(low, prompts))
         except Exception as error:
             # Without its traceback, whose frames hold what fills the memory.
-            failure = _plain(error)
+            failure = without_traceback(error)
         short = is_out_of_memory(failure)
+        if not short and self.device.type == "cuda" and "CUDA error" in str(failure):
+            # Nothing works on it any more: better told once than by every picture.
+            raise DeviceError(f"The device {self.device} has failed: {reason(failure)[:200]}.")
         if short and self.device.type == "cuda":
             torch.cuda.empty_cache()
         if len(low) > 1:
             size = len(low) // 2 if short else 1
             if short and size < self.batch_size:
                 self.batch_size = size
+                self._usual = (size, *self._usual[1:])
                 logger.warning("Out of memory: batch size lowered to %d.", size)
             results: list[Tensor | Exception] = []
             for start in range(0, len(low), size):
@@ -168,7 +188,8 @@ class Network:
         height, width = low.shape[2:]
         if not short:
             return [failure]
-        if max(height, width) < 2 * MIN_SIDE:
+        side = max(height, width)
+        if side < 2 * MIN_SIDE:
             too_large = ImageError(
                 f"One tile of {width} x {height} px does not fit into the device's memory.",
                 hint="Close other programs, or use --device cpu.",
@@ -218,12 +239,14 @@ class Network:
         return high
 
     def _launch(self, low: Tensor, condition: Tensor) -> Tensor:
+        # To compile, or to try out algorithms, pays for the one shape that comes again and again.
+        usual = tuple(low.shape) == self._usual
+        render = self._compiled if self._compiled is not None and usual else self.render
         if self.device.type != "cuda":
-            return self.render(low, condition)
+            return render(low, condition)
         with self._launching:
-            # To try out algorithms pays for the one shape that comes again and again.
-            torch.backends.cudnn.benchmark = tuple(low.shape) == self._usual
-            return self.render(low, condition)
+            torch.backends.cudnn.benchmark = usual
+            return render(low, condition)
 
     def _conditioned(self, prompts: Sequence[str]) -> Tensor:
         """What the network reads from each prompt, (B, K); once for all tiles that share it."""
@@ -256,16 +279,4 @@ def is_out_of_memory(error: Exception) -> bool:
     """Whether a device, or the machine, had not enough memory."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    text = str(error)
-    return isinstance(error, RuntimeError) and (
-        "can't allocate memory" in text or "out of memory" in text
-    )
-
-
-def _plain(error: Exception) -> Exception:
-    """An error that can be kept: without tracebacks, whose frames would keep whole tiles."""
-    cause: BaseException | None = error
-    while cause is not None:
-        cause.__traceback__ = None
-        cause = cause.__cause__ or cause.__context__
-    return error
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in SHORTAGES)

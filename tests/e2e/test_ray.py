@@ -1,0 +1,171 @@
+"""The installed command on a Ray cluster: as on one machine, even if an actor is killed."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from PIL import Image
+
+pytest.importorskip("ray", reason="the extra ray is not installed")
+
+CLIPSR = Path(sys.executable).parent / "clipsr"
+COUNT = 12
+# Seconds after which what was to happen is taken to happen never; Ray takes its time to start.
+PATIENCE = 240
+ENVIRONMENT = os.environ | {"RAY_USAGE_STATS_ENABLED": "0"}
+
+
+def start(*arguments, environment=ENVIRONMENT):
+    return subprocess.Popen(
+        [CLIPSR, *map(str, arguments)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(*arguments, **more):
+    """Run ``clipsr`` and give its exit code, stdout and stderr."""
+    process = start(*arguments, **more)
+    out, err = process.communicate(timeout=PATIENCE)
+    return process.returncode, out, err
+
+
+def actors(process):
+    """The processes of the actors that are under a run, as far as they are there."""
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        try:
+            if "ray::_Serving" in " ".join([child.name(), *child.cmdline()]):
+                found.append(child)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def outputs(folder):
+    """The files under their own names, and what is in them."""
+    if not folder.is_dir():
+        return {}
+    return {p.name: p.read_bytes() for p in folder.iterdir() if not p.name.startswith(".")}
+
+
+def rows(report, folder):
+    """The rows of a report without what differs from run to run: the time, and the folder."""
+    found = set()
+    for line in report.read_text().splitlines():
+        row = json.loads(line)
+        del row["seconds"]
+        row["output"] = str(Path(row["output"]).relative_to(folder))
+        found.add(json.dumps(row, sort_keys=True))
+    return found
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """Small pictures, and what one process makes of them: the folder of both."""
+    folder = tmp_path_factory.mktemp("plain")
+    (folder / "in").mkdir()
+    for index in range(COUNT):
+        small = Image.new("RGB", (2, 2))
+        small.putdata([(index * 20, 90, 200), (240, 9, 10), (5, 130, index * 9), (99, 99, 0)])
+        size = (48 + 4 * (index % 3), 40)
+        small.resize(size, Image.Resampling.BICUBIC).save(folder / "in" / f"{index:02}.png")
+    (folder / "in" / "03.txt").write_text("a red bird")
+    code, _, err = run(
+        "upscale", folder / "in", "-o", folder / "out", "--report", folder / "report.jsonl",
+        "--device", "cpu",
+    )  # fmt: skip
+    assert code == 0, err
+    return folder
+
+
+@pytest.fixture
+def command(plain, tmp_path):
+    """The arguments of a run with two actors over the same pictures."""
+    return (
+        "upscale", plain / "in", "-o", tmp_path / "out", "--engine", "ray", "--ray-workers", "2",
+        "--report", tmp_path / "report.jsonl",
+    )  # fmt: skip
+
+
+def check_as_plain(plain, folder):
+    assert outputs(folder / "out") == outputs(plain / "out")
+    own = rows(folder / "report.jsonl", folder / "out")
+    assert own == rows(plain / "report.jsonl", plain / "out")
+    assert len(own) == COUNT
+    assert not list((folder / "out").glob(".*"))
+
+
+@pytest.mark.slow
+def test_two_actors_do_as_one_process(plain, command, tmp_path):
+    code, out, err = run(*command, "--json")
+
+    assert code == 0, err
+    check_as_plain(plain, tmp_path)
+    assert json.loads(out)["done"] == COUNT
+    assert "Running on Ray, 2 workers on 1 node." in err
+    assert "WARNING" not in err
+
+
+@pytest.mark.slow
+def test_an_actor_that_is_killed_loses_nothing(plain, command, tmp_path):
+    # One tile at a time, so that there is work left when it happens.
+    process = start(*command, "--batch-size", "1", "--workers", "1")
+    deadline = time.monotonic() + PATIENCE
+    while not outputs(tmp_path / "out"):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+    max(actors(process), key=lambda actor: actor.cpu_times().user).kill()
+    _, err = process.communicate(timeout=PATIENCE)
+
+    assert process.returncode == 0, err
+    check_as_plain(plain, tmp_path)
+    assert "WARNING: A worker died, as Ray says" in err
+
+
+@pytest.mark.slow
+def test_without_ray_the_hint_says_how_to_install_it(command, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] == 'ray':\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
+    )
+
+    code, out, err = run(*command, environment=ENVIRONMENT | {"PYTHONPATH": str(tmp_path)})
+
+    assert code == 2, err
+    assert "--engine ray needs Ray" in err
+    assert 'pip install "clipsr-cli[ray]"' in err
+    assert "Traceback" not in err
+    assert out == ""
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--engine", "ray", "--ray-workers", "0"), "--ray-workers is 0; it must be at least 1"),
+        (("--ray-workers", "2"), "--ray-address and --ray-workers need --engine ray"),
+        (("--ray-address", "auto"), "--ray-address and --ray-workers need --engine ray"),
+        (("--engine", "ray", "--gpus", "0"), "--gpus is for --engine local"),
+        (("--engine", "slurm"), "--engine is 'slurm'; it must be one of: local, ray"),
+    ],
+)
+def test_what_does_not_fit_together_gives_exit_2(plain, tmp_path, options, said):
+    code, out, err = run("upscale", plain / "in", "-o", tmp_path / "out", *options)
+
+    assert code == 2, err
+    assert said in err
+    assert out == ""
+    assert not (tmp_path / "out").exists()
