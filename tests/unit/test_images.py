@@ -5,6 +5,7 @@ import os
 import resource
 import struct
 import sys
+import tracemalloc
 import zlib
 from contextlib import contextmanager
 
@@ -656,6 +657,24 @@ def test_the_size_of_a_png_is_read_without_its_pixels(tmp_path):
     (tmp_path / "a.png").write_bytes(png(15_000, 15_000, 8, 2, b""))
 
     assert images.read_size(tmp_path / "a.png") == (15_000, 15_000)
+
+
+def test_counting_the_rows_of_a_png_never_fills_the_memory(tmp_path):
+    bomb = zlib.compress(bytes(300_000_000), 9)
+    encoders.write(picture(noise()), tmp_path / "a.png", "png")
+    data = (tmp_path / "a.png").read_bytes()
+    start = data.index(b"IDAT") - 4
+    end = data.index(b"IEND") - 4
+    chunk = len(bomb).to_bytes(4, "big") + b"IDAT" + bomb
+    chunk += zlib.crc32(b"IDAT" + bomb).to_bytes(4, "big")
+    (tmp_path / "bomb.png").write_bytes(data[:start] + chunk + data[end:])
+
+    tracemalloc.start()
+    images.read(tmp_path / "bomb.png")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak < 20_000_000
 
 
 def test_too_many_pixels_are_refused_from_the_header(tmp_path):

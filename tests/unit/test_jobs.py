@@ -408,6 +408,17 @@ def test_what_is_there_is_skipped_made_again_or_refused(pictures, photo):
     assert len(plan(["in"], OUT, scale=4, existing="fail").jobs) == 2
 
 
+def test_a_folder_or_a_dead_link_of_an_outputs_name_is_not_taken_for_done(pictures):
+    pictures("in/a.png", "in/b.png")
+    (OUT / "a_x4.png").mkdir(parents=True)
+    (OUT / "b_x4.png").symlink_to("gone.png")
+
+    planned = plan(["in"], OUT, scale=4)
+
+    assert outputs(planned) == ["out/a_x4.png", "out/b_x4.png"]
+    assert planned.skipped == []
+
+
 def test_a_half_written_file_of_a_killed_run_does_not_count_as_done(pictures):
     pictures("a.png")
     OUT.mkdir()

@@ -29,6 +29,28 @@ def test_windows_are_the_parts_that_were_asked_for(data, height):
         assert part[:, 0].tolist() == list(range(top, bottom))
 
 
+def test_however_much_it_shrinks_few_rows_are_held():
+    held = []
+
+    def blocks():
+        for _ in range(256):
+            yield np.ones((32, 4, 3), np.float32)
+
+    asked = rows.windows
+
+    def watched(source, wanted):
+        for part in asked(source, wanted):
+            held.append(len(part))
+            yield part
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rows, "windows", watched)
+        result = np.concatenate(list(resize_rows(blocks(), (4, 8192), (1, 512))))
+
+    assert result.shape == (512, 1, 3)
+    assert max(held) <= 2 * rows.BLOCK
+
+
 @given(
     data=st.data(),
     before=st.tuples(st.integers(1, 40), st.integers(1, 90)),

@@ -17,6 +17,7 @@ from clipsr_cli.jobs import Done, Failed, Job, Resize, UpscaleOptions
 from clipsr_cli.pictures import Picture
 from clipsr_cli.prompts import Prompt
 from clipsr_cli.upscaling import Upscaler, memory
+from clipsr_cli.upscaling.canvas import Canvas
 from clipsr_cli.upscaling.engine import Feed
 
 
@@ -436,6 +437,69 @@ def test_a_picture_beyond_the_memory_is_refused_only_where_a_limit_was_set(
 def test_a_limit_of_memory_below_what_the_network_takes_is_refused(upscaler):
     with pytest.raises(InputError, match="--max-memory is 1 MB, and the network alone takes"):
         upscaler(4, max_memory=10**6)
+
+
+def test_a_run_that_is_stopped_gives_up_what_is_under_way_and_leaves_nothing(
+    upscaler, photo, tmp_path
+):
+    paths = [photo(tmp_path / f"{i}.png", width=64, height=64, seed=i) for i in range(40)]
+    done = []
+
+    run = upscaler(4).run((job(p, tmp_path / "out") for p in paths), stopped=lambda: len(done) > 2)
+    for outcome in run:
+        done.append(outcome)
+
+    assert 3 <= len(done) < 40
+    written = list((tmp_path / "out").iterdir())
+    assert len(written) < 40
+    assert all(images.read(path).size == (256, 256) for path in written)
+
+
+def test_what_goes_wrong_around_the_network_costs_one_picture(
+    upscaler, photo, tmp_path, monkeypatch
+):
+    paths = [photo(tmp_path / f"{i}.png", width=20 + i, seed=i) for i in range(4)]
+    cut, add = Canvas.cut, Canvas.add
+
+    def breaking_cut(canvas, index):
+        if canvas.low.shape[1] == 21:
+            raise MemoryError
+        return cut(canvas, index)
+
+    def breaking_add(canvas, index, high):
+        if canvas.low.shape[1] == 22:
+            raise torch.OutOfMemoryError("no room for rows")
+        return add(canvas, index, high)
+
+    monkeypatch.setattr(Canvas, "cut", breaking_cut)
+    monkeypatch.setattr(Canvas, "add", breaking_add)
+
+    outcomes = {
+        o.job.input.stem: o for o in upscaler(4).run(job(p, tmp_path / "out") for p in paths)
+    }
+
+    assert {name for name, o in outcomes.items() if isinstance(o, Done)} == {"0", "3"}
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "3.png"]
+
+
+def test_a_long_thin_tile_that_does_not_fit_is_divided_only_as_far_as_it_can(upscaler):
+    up = upscaler(4)
+
+    def network(low, text):
+        if low.shape[2] * low.shape[3] > 32:
+            raise torch.OutOfMemoryError("no room")
+        return nearest(4)(low, text)
+
+    up.network.render = network
+    picture = random_picture(16, 4)
+    result = up.enlarge(picture)
+    np.testing.assert_array_equal(result.pixels, picture.pixels.repeat(4, 0).repeat(4, 1))
+    # Another shape of fewer pixels than one that did not fit, yet too small to be divided.
+    up.network.render = nearest(4)
+    square = random_picture(8, 8)
+    np.testing.assert_array_equal(
+        up.enlarge(square).pixels, square.pixels.repeat(4, 0).repeat(4, 1)
+    )
 
 
 def test_rows_wait_for_a_slow_writer_rather_than_fill_the_memory(
