@@ -463,8 +463,6 @@ class Round:
             # program that knows nothing of the signal.
             untouched = contents(self.out) == before or not still_left
             allowed = {INTERRUPTED, -signals[0]} if untouched else {INTERRUPTED}
-            if signals[0] == signal.SIGINT and still_left:
-                allowed = {INTERRUPTED}
             if ended.code not in (allowed if still_left else {0, *allowed}):
                 faults.append(f"it ended with {ended.code}")
         if faults:

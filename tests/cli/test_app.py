@@ -180,3 +180,16 @@ def test_no_heavy_library_is_loaded_before_it_is_needed(tmp_path, photo, argumen
     )
 
     assert done.stdout.splitlines()[-1] == f"{code} []", done.stderr
+
+
+def test_an_interrupt_before_any_command_has_begun_is_130(monkeypatch, capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("clipsr_cli.cli.app", interrupted)
+
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "Interrupted.\n"

@@ -668,8 +668,8 @@ def test_a_picture_of_another_size_goes_through_in_tiles_and_follows_the_prompt(
     target = tmp_path / "cub.safetensors"
     convert(file, target)
     upscaler = Upscaler(load_generator(target, tiny_clip), device="cpu", options=UpscaleOptions())
-    shapes, network = [], upscaler._network
-    upscaler._network = lambda low, text: (shapes.append(low.shape), network(low, text))[1]
+    shapes, network = [], upscaler.network.render
+    upscaler.network.render = lambda low, text: (shapes.append(low.shape), network(low, text))[1]
     rng = np.random.default_rng(0)
     picture = Picture(pixels=rng.integers(0, 256, (70, 100, 3), dtype=np.uint8))
 

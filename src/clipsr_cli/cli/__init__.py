@@ -71,4 +71,9 @@ def main() -> None:
     if isinstance(sys.stdout, TextIOWrapper):
         # A file name may hold what the terminal's encoding cannot show.
         sys.stdout.reconfigure(errors="backslashreplace")
-    app()
+    try:
+        app()
+    except KeyboardInterrupt:
+        # While the commands are still put together, none of them can take it in hand.
+        console.say("Interrupted.")
+        sys.exit(INTERRUPTED)
