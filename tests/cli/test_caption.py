@@ -315,6 +315,19 @@ def test_what_cannot_be_meant_is_refused_before_any_work(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device")
+def test_a_report_that_cannot_be_written_stops_nothing_and_is_a_failure(run, pictures, stand):
+    pictures("in/a.png", "in/b.png")
+    # A name that jobs take for a file of its own.
+    Path("r.jsonl").symlink_to("/dev/full")
+
+    result = run("caption", "in", "--report", "r.jsonl", "--json")
+
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["done"] == 2
+    assert result.stderr.count("The report r.jsonl is not complete: No space left") == 2
+
+
 def test_an_older_report_stays_where_the_device_is_missing(run, pictures, monkeypatch):
     import torch
 

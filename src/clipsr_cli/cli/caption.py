@@ -170,6 +170,7 @@ def caption(
         raise typer.Exit(INTERRUPTED)
     if counts["failed"]:
         raise typer.Exit(SOME_FAILED)
+    lines.check()
 
 
 def _work(

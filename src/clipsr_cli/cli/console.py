@@ -24,19 +24,17 @@ from rich.text import Text
 
 from clipsr_cli.errors import ClipsrError
 
-# Control characters but for tab and line feed, and those by which text runs backwards, as they are
-# written in Python.
-ESCAPES = {
-    code: ascii(chr(code))[1:-1]
-    for code in (
-        *range(9),
-        *range(11, 32),
-        *range(127, 160),
-        *range(0x202A, 0x202F),
-        0x2066,
-        0x2067,
-    )
-}
+# Control characters but for tab and line feed, and those that turn the direction of text, as they
+# are written in Python.
+HIDDEN = (
+    *range(9),
+    *range(11, 32),
+    *range(127, 160),
+    *(0x061C, 0x200E, 0x200F),
+    *range(0x202A, 0x202F),
+    *range(0x2066, 0x206A),
+)
+ESCAPES = {code: ascii(chr(code))[1:-1] for code in HIDDEN}
 
 
 def err() -> Console:
@@ -188,7 +186,7 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> Table:
     for column in columns:
         made.add_column(column, overflow="fold")
     for row in rows:
-        made.add_row(*(str(value) for value in row))
+        made.add_row(*(plain(str(value)) for value in row))
     return made
 
 

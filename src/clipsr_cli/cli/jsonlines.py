@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Self, TextIO
 
 from clipsr_cli.cli import console
-from clipsr_cli.errors import InputError
+from clipsr_cli.errors import ClipsrError, InputError
 
 
 class JsonLines:
@@ -15,8 +15,8 @@ class JsonLines:
     def __init__(self, path: Path | None) -> None:
         self.path = path
         self.file: TextIO | None = None
-        # What went wrong with it on the way.
-        self.error: OSError | None = None
+        # What went wrong with it on the way, in words.
+        self.error = ""
 
     def __enter__(self) -> Self:
         if self.path is not None:
@@ -41,11 +41,20 @@ class JsonLines:
 
         A report that cannot be written any more is told of once, and stops nothing.
         """
-        if self.file is None or self.error is not None:
+        if self.file is None or self.error:
             return
         try:
             self.file.write(json.dumps(row, ensure_ascii=False) + "\n")
             self.file.flush()
         except OSError as error:
-            self.error = error
-            console.say(f"error: the report {self.path} ends here: {error.strerror}.")
+            self.error = f"The report {self.path} is not complete: {error.strerror}."
+            console.say(f"warning: {self.error}")
+
+    def check(self) -> None:
+        """Called behind all else, where a report that is not complete is a failure.
+
+        Raises:
+            ClipsrError: it is not.
+        """
+        if self.error:
+            raise ClipsrError(self.error, hint="The pictures are done, as far as is said above.")
