@@ -1,6 +1,7 @@
 """A decoded picture, what it carries beside its pixels, and what each output format can hold."""
 
 from dataclasses import dataclass, field
+from math import ceil, floor
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,10 @@ KEPT_EXIF = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298)
 # pixels (width, height, subject area and location, focal plane resolution) and for a file offset.
 EXIF_IFDS = (0x8769, 0x8825)
 STALE_EXIF = frozenset({0xA002, 0xA003, 0x9214, 0xA214, 0xA20E, 0xA20F, 0xA210, 0xA005})
+
+
+# Source pixels that bicubic interpolation looks at to either side of a place.
+CUBIC_REACH = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +148,10 @@ def resize(
     if (values.shape[1], values.shape[0]) == size and rows is None:
         return values
     top, bottom = rows or (0, values.shape[0])
+    # Pillow would turn all rows into a picture of its own, and use these.
+    reach = CUBIC_REACH * max(1.0, (bottom - top) / size[1])
+    first, last = max(0, floor(top - reach)), min(len(values), ceil(bottom + reach))
+    values, top, bottom = values[first:last], top - first, bottom - first
     channels = [
         Image.fromarray(np.ascontiguousarray(values[:, :, c], np.float32)).resize(
             size, Image.Resampling.BICUBIC, box=(0, top, values.shape[1], bottom)

@@ -5,12 +5,10 @@ from math import ceil, floor
 
 import numpy as np
 
-from clipsr_cli.pictures import resize
+from clipsr_cli.pictures import CUBIC_REACH, resize
 
 # Rows that are made at a time.
 BLOCK = 256
-# Source pixels that bicubic interpolation looks at to either side of a place.
-CUBIC_REACH = 2
 
 
 def windows(

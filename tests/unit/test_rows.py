@@ -52,6 +52,23 @@ def test_however_much_it_shrinks_few_rows_are_held():
 
 
 @given(
+    before=st.tuples(st.integers(1, 30), st.integers(1, 60)),
+    after=st.tuples(st.integers(1, 30), st.integers(2, 60)),
+    data=st.data(),
+)
+def test_a_part_of_a_picture_is_resized_as_in_the_whole(before, after, data):
+    values = np.random.default_rng(before[0]).random((before[1], before[0], 2), np.float32)
+    cut = data.draw(st.integers(1, after[1] - 1))
+    middle = cut * before[1] / after[1]
+
+    upper = resize(values, (after[0], cut), (0, middle))
+    lower = resize(values, (after[0], after[1] - cut), (middle, before[1]))
+
+    whole = resize(values, after, (0, before[1]))
+    np.testing.assert_allclose(np.concatenate([upper, lower]), whole, atol=2e-6)
+
+
+@given(
     data=st.data(),
     before=st.tuples(st.integers(1, 40), st.integers(1, 90)),
     after=st.tuples(st.integers(1, 40), st.integers(1, 90)),
