@@ -25,8 +25,6 @@ OVERLAP_OUTPUT = 64
 # The base grid is a quarter of the output and is halved three times.
 MIN_TILE = 8
 
-# Settings whose option has another name.
-OPTIONS = {"max_pixels": "max-input-pixels"}
 MOST_WORKERS = 8
 
 Existing = Literal["skip", "overwrite", "fail"]
@@ -74,7 +72,7 @@ class UpscaleOptions:
         workers: threads that decode, and threads that encode.
         max_memory: bytes of main memory that the process shall stay below.
         memory_share: share of the free memory that pictures may take where nothing else is said.
-        max_pixels: an input of more is taken for a decompression bomb.
+        max_input_pixels: an input of more is taken for a decompression bomb.
     """
 
     text_strength: float = 1.0
@@ -87,16 +85,15 @@ class UpscaleOptions:
     workers: int | None = None
     max_memory: int | None = None
     memory_share: float = 0.5
-    max_pixels: int = images.MAX_INPUT_PIXELS
+    max_input_pixels: int = images.MAX_INPUT_PIXELS
 
     def __post_init__(self) -> None:
         if self.tile is not None and self.tile < MIN_TILE:
             raise InputError(f"--tile is {self.tile}; it must be at least {MIN_TILE}.")
-        for name in ("batch_size", "workers", "max_memory", "max_pixels"):
+        for name in ("batch_size", "workers", "max_memory", "max_input_pixels"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                option = OPTIONS.get(name, name.replace("_", "-"))
-                raise InputError(f"--{option} is {value}; it must be at least 1.")
+                raise InputError(f"--{name.replace('_', '-')} is {value}; it must be at least 1.")
         if self.color_fix not in FIXES:
             raise InputError(
                 f"--color-fix is {self.color_fix!r}; it must be one of: {', '.join(FIXES)}."

@@ -704,6 +704,17 @@ def test_a_missing_input_is_2_with_the_name_that_was_meant(run, pictures):
     assert "Did you mean [red].png?" in said
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device")
+def test_a_report_that_cannot_be_written_stops_nothing_and_is_a_failure(run, pictures):
+    pictures("in/a.png", "in/b.png")
+
+    result = run("upscale", "in", "--report", "/dev/full", "--json")
+
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["done"] == 2
+    assert result.stderr.count("The report /dev/full is not complete: No space left") == 2
+
+
 def test_a_report_that_cannot_be_opened_is_2(run, pictures):
     pictures("a.png")
     Path("r.jsonl").symlink_to("none/r.jsonl")

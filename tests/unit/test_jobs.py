@@ -502,7 +502,7 @@ def test_a_final_size_that_means_nothing_is_refused(settings, named):
         ({"tile_overlap": -1}, "--tile-overlap is -1"),
         ({"batch_size": 0}, "--batch-size is 0"),
         ({"max_memory": 0}, "--max-memory is 0"),
-        ({"max_pixels": 0}, "--max-input-pixels is 0"),
+        ({"max_input_pixels": 0}, "--max-input-pixels is 0"),
         ({"workers": 0}, "--workers is 0"),
         ({"color_fix": "magic"}, "--color-fix is 'magic'; it must be one of: none"),
         ({"quality": 0}, "--quality is 0"),

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from clipsr_cli.jobs import Job, Outcome, Plan, Skipped
     from clipsr_cli.prompts import Prompts
 
-UNEXPECTED = 1
 SOME_FAILED = 3
 INTERRUPTED = 130
 # Seconds for which nobody has written to a file that nobody is at.
@@ -168,8 +167,11 @@ def upscale(
         _option("--max-memory", help="Main memory to stay below, such as 2G or 500M.", panel=SPEED),
     ] = None,
     max_input_pixels: Annotated[
-        int, _option("--max-input-pixels", help="Refuse inputs of more pixels.", panel=FILES)
-    ] = 300_000_000,
+        int | None,
+        _option(
+            "--max-input-pixels", help="Refuse inputs of more pixels [300 million].", panel=FILES
+        ),
+    ] = None,
     engine: Annotated[
         str, _option("--engine", help="local, or ray: on a Ray cluster.", panel=SPEED)
     ] = "local",
@@ -208,7 +210,7 @@ def upscale(
     A picture's prompt is the first of: its row in --prompts, --prompt, a sidecar file (photo.txt or
     photo.caption beside photo.jpg), a description by --auto-caption, and else none.
     """
-    from clipsr_cli import encoders, hub, jobs
+    from clipsr_cli import encoders, hub, images, jobs
     from clipsr_cli.pictures import FORMATS
     from clipsr_cli.weights import find_generator
 
@@ -243,7 +245,9 @@ def upscale(
         resize=jobs.Resize(outscale=outscale, longest_side=longest_side),
         workers=workers,
         max_memory=read_size(max_memory, "--max-memory"),
-        max_pixels=max_input_pixels,
+        max_input_pixels=(
+            images.MAX_INPUT_PIXELS if max_input_pixels is None else max_input_pixels
+        ),
     )
     options.tiling(scale)
     todo = jobs.plan(
@@ -259,7 +263,7 @@ def upscale(
         existing="overwrite" if overwrite else "fail" if fail_existing else "skip",
         resize=options.resize,
         shard=jobs.parse_shard(shard) if shard is not None else None,
-        max_pixels=max_input_pixels,
+        max_pixels=options.max_input_pixels,
         also=[path for path in (report, sheet) if path is not None],
     )
     if todo.jobs:
@@ -328,8 +332,7 @@ def upscale(
         _write_sheet(todo, outcomes, sheet, quiet=quiet)
     if any(isinstance(outcome, jobs.Failed) for outcome in outcomes):
         raise typer.Exit(SOME_FAILED)
-    if lines.error is not None:
-        raise typer.Exit(UNEXPECTED)
+    lines.check()
 
 
 def _remove_left(part: Path) -> None:

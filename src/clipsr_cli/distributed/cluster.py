@@ -6,7 +6,6 @@ clipsr installed.
 
 import os
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -112,20 +111,9 @@ class _Serving:
 
     def _serve(self, recipe: Recipe) -> None:
         try:
-            serve(recipe, self._jobs, self.messages.put, lambda: self.abandoned)
+            serve(recipe, self.jobs, self.messages.put, lambda: self.abandoned)
         finally:
             self.messages.put(None)
-
-    def _jobs(self) -> Iterator[Job | None]:
-        while True:
-            try:
-                job = self.jobs.get_nowait()
-            except Empty:
-                yield None
-                continue
-            if job is None:
-                return
-            yield job
 
 
 def _environment() -> dict[str, str]:

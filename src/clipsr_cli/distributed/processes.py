@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 
 from clipsr_cli.distributed.recipe import Message, Recipe, serve
 from clipsr_cli.distributed.scheduler import Gone, Start, Tell
@@ -78,7 +78,6 @@ class _Process:
 
     def abandon(self) -> None:
         """See ``scheduler.Worker``."""
-        # It sees that nobody is there, cleans up and ends.
         with suppress(OSError):
             self.connection.send(ABANDON)
         self._join()
@@ -142,7 +141,7 @@ def _main(recipe: Recipe, connection: Connection) -> None:
             connection.send(message)
 
     inbox = _Inbox(connection)
-    serve(recipe, inbox.jobs, say, inbox.abandoned.is_set)
+    serve(recipe, inbox.given, say, inbox.abandoned.is_set)
 
 
 class _Inbox:
@@ -154,18 +153,6 @@ class _Inbox:
         # Somebody says so, or nobody is there any more.
         self.abandoned = threading.Event()
         threading.Thread(target=self._read, daemon=True).start()
-
-    def jobs(self) -> Iterator[Job | None]:
-        """The jobs; None where there is none at the moment."""
-        while True:
-            try:
-                job = self.given.get_nowait()
-            except Empty:
-                yield None
-                continue
-            if job is None:
-                return
-            yield job
 
     def _read(self) -> None:
         try:

@@ -5,6 +5,7 @@ import os
 import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from clipsr_cli.errors import ClipsrError, ImageError, InputError, reason
@@ -54,7 +55,7 @@ Message = Ready | Refused | Done | Failed | logging.LogRecord
 
 def serve(
     recipe: Recipe,
-    jobs: Callable[[], Iterator[Job | None]],
+    jobs: "SimpleQueue[Job | None]",
     say: Callable[[Message], None],
     stopped: Callable[[], bool],
 ) -> None:
@@ -62,7 +63,7 @@ def serve(
 
     Args:
         recipe: what to make the Upscaler of.
-        jobs: the jobs; None where there is none at the moment.
+        jobs: the jobs as they come, None behind the last.
         say: takes every message, from any thread.
         stopped: whether what is under way is to be given up.
     """
@@ -88,7 +89,7 @@ def serve(
             options=recipe.options,
             compile=recipe.compile,
         )
-        outcomes = upscaler.run(jobs(), stopped=stopped)
+        outcomes = upscaler.run(taken(jobs), stopped=stopped)
         say(Ready(str(upscaler.device), upscaler.precision, upscaler.appetite))
     except ClipsrError as error:
         say(Refused(error))
@@ -99,6 +100,19 @@ def serve(
         return
     for outcome in outcomes:
         say(_sendable(outcome))
+
+
+def taken(given: "SimpleQueue[Job | None]") -> Iterator[Job | None]:
+    """The jobs of a queue that ends with None; None where there is none at the moment."""
+    while True:
+        try:
+            job = given.get_nowait()
+        except Empty:
+            yield None
+            continue
+        if job is None:
+            return
+        yield job
 
 
 def died(job: Job, how: str) -> Failed:

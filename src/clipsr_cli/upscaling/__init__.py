@@ -83,10 +83,10 @@ class Upscaler:
         """Load a generator by its name or path, and the CLIP it names.
 
         Raises:
-            InputError: no such model, or it has another scale.
+            InputError: no such model, or it has another scale, or ``options.max_memory`` leaves
+                nothing for pictures.
             WeightsError: a file is missing or broken.
             DeviceError: the device is not there.
-            InputError: ``options.max_memory`` leaves nothing for pictures.
         """
         pick_precision(precision, pick_device(device))
         path = find_generator(model, scale)
@@ -116,7 +116,7 @@ class Upscaler:
         among them says that there is no job at the moment. ``stopped`` is asked now and then: once
         it says so, what is under way is given up, and the rest left.
         """
-        return Engine(self.network, self.options, self.scale).run(jobs, stopped)
+        return Engine(self.network, self.options, self.scale, stopped).run(jobs)
 
     def enlarge(self, picture: Picture, prompt: str = "") -> Picture:
         """Enlarge one decoded picture, alpha and metadata included, as ``run`` would.

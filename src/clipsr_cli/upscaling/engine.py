@@ -96,8 +96,15 @@ def appetite(network: Network, options: UpscaleOptions) -> int:
 class Engine:
     """One run of jobs through a network."""
 
-    def __init__(self, network: Network, options: UpscaleOptions, scale: int) -> None:
+    def __init__(
+        self,
+        network: Network,
+        options: UpscaleOptions,
+        scale: int,
+        stopped: Callable[[], bool] | None = None,
+    ) -> None:
         self.network = network
+        self.stopped = stopped
         self.options = options
         self.scale = scale
         self.side, self.overlap = options.tiling(scale)
@@ -119,18 +126,15 @@ class Engine:
         # Whether the jobs have come to their end.
         self.exhausted = False
 
-    def run(
-        self, jobs: Iterable[Job | None], stopped: Callable[[], bool] | None = None
-    ) -> Iterator[Done | Failed]:
+    def run(self, jobs: Iterable[Job | None]) -> Iterator[Done | Failed]:
         """See ``Upscaler.run``."""
-        self.watched = stopped is not None
         waiting = iter(jobs)
         threads = torch.get_num_threads()
         if self.network.device.type == "cpu":
             # The lanes have the cores; helpers of this thread would only spin on them.
             torch.set_num_threads(1)
         try:
-            while not (stopped and stopped()):
+            while not (self.stopped and self.stopped()):
                 yield from self._admit(waiting)
                 self._open()
                 self._submit()
@@ -182,7 +186,7 @@ class Engine:
             self.opening.append(item)
 
     def _read(self, job: Job) -> Canvas:
-        picture = images.read(job.input, max_pixels=self.options.max_pixels)
+        picture = images.read(job.input, max_pixels=self.options.max_input_pixels)
         with self.filling if picture.alpha is not None else nullcontext():
             return Canvas(picture, scale=self.scale, size=self.side, overlap=self.overlap)
 
@@ -340,7 +344,7 @@ class Engine:
             time.sleep(GLANCE)
             return
         backed_up = any(item.feed.is_backed_up for item in self.tiled)
-        timeout = GLANCE if hungry or backed_up or self.watched else None
+        timeout = GLANCE if hungry or backed_up or self.stopped else None
         wait(pending, timeout=timeout, return_when=FIRST_COMPLETED)
 
     def _abandon(self) -> None:

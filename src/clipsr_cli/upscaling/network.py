@@ -4,13 +4,14 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from clipsr_cli.errors import DeviceError, ImageError, InputError, reason, without_traceback
+from clipsr_cli.jobs import MIN_TILE
 from clipsr_cli.models import AnyGenerator
 from clipsr_cli.pictures import Picture
 from clipsr_cli.runtime import free_device_memory, mixed_precision
@@ -18,8 +19,6 @@ from clipsr_cli.upscaling.canvas import Canvas, stitch
 
 logger = logging.getLogger(__name__)
 
-# Below this a tile is not divided further; the network's own smallest tile.
-MIN_SIDE = 8
 # Tiles at once on a GPU, where its memory allows it: more are hardly faster.
 MOST_TILES = 32
 # Share of the free memory of a device that is planned with; the rest is for what varies.
@@ -159,7 +158,7 @@ class Network:
         Where the memory does not suffice, fewer tiles are tried at once, then parts of a tile. A
         tile that fails is tried alone, so that only the picture at fault is lost.
         """
-        divisible = max(low.shape[2:]) >= 2 * MIN_SIDE
+        divisible = max(low.shape[2:]) >= 2 * MIN_TILE
         if divisible and low.shape[2] * low.shape[3] > self._most_pixels:
             return [self._in_parts(low[i], prompt) for i, prompt in enumerate(prompts)]
         failure: Exception
@@ -189,7 +188,7 @@ class Network:
         if not short:
             return [failure]
         side = max(height, width)
-        if side < 2 * MIN_SIDE:
+        if side < 2 * MIN_TILE:
             too_large = ImageError(
                 f"One tile of {width} x {height} px does not fit into the device's memory.",
                 hint="Close other programs, or use --device cpu.",
@@ -202,7 +201,7 @@ class Network:
 
     def _in_parts(self, low: Tensor, prompt: str) -> Tensor | Exception:
         """A tile (3, h, w) that is too large for the memory, enlarged in parts."""
-        side = max(MIN_SIDE, max(low.shape[1:]) // 2)
+        side = max(MIN_TILE, max(low.shape[1:]) // 2)
         pixels = low.permute(1, 2, 0).numpy()
         whole = Canvas(
             Picture(pixels=pixels), scale=self.generator.config.scale, size=side, overlap=side // 4
@@ -271,8 +270,12 @@ class Network:
         asked = self.generator.clip.text(prompts)
         if self.text_strength == 1:
             return asked
-        empty = self.generator.clip.text([""])
-        return torch.lerp(empty, asked, self.text_strength)
+        return torch.lerp(self._empty, asked, self.text_strength)
+
+    @cached_property
+    def _empty(self) -> Tensor:
+        """The text vector (1, E) of no words."""
+        return self.generator.clip.text([""])
 
 
 def is_out_of_memory(error: Exception) -> bool:
