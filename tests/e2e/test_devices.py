@@ -10,7 +10,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from PIL import Image
 
 from clipsr_cli import images
 
@@ -86,35 +85,11 @@ class Running:
                 continue
 
 
-def outputs(folder):
-    """The files under their own names, and what is in them."""
-    if not folder.is_dir():
-        return {}
-    return {p.name: p.read_bytes() for p in folder.iterdir() if not p.name.startswith(".")}
-
-
-def rows(report, folder):
-    """The rows of a report without what differs from run to run: the time, and the folder."""
-    found = set()
-    for line in report.read_text().splitlines():
-        row = json.loads(line)
-        del row["seconds"]
-        row["output"] = str(Path(row["output"]).relative_to(folder))
-        found.add(json.dumps(row, sort_keys=True))
-    return found
-
-
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory):
+def plain(tmp_path_factory, write_pictures):
     """Small pictures, one of them broken, and what one process makes of them: the folder of all."""
     folder = tmp_path_factory.mktemp("plain")
-    (folder / "in").mkdir()
-    for index in range(COUNT + 1):
-        small = Image.new("RGB", (2, 2))
-        small.putdata([(index * 19, 90, 200), (240, 9, 10), (5, 130, index * 9), (99, 99, 0)])
-        size = (48 + 4 * (index % 3), 40)
-        small.resize(size, Image.Resampling.BICUBIC).save(folder / "in" / f"{index:02}.png")
-    (folder / "in" / "03.txt").write_text("a red bird")
+    write_pictures(folder / "in", COUNT + 1)
     broken = folder / "in" / BROKEN
     broken.write_bytes(broken.read_bytes()[:80])
     code, _, err = run(
@@ -136,7 +111,9 @@ def command(plain, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_do_as_one_and_a_broken_file_costs_only_itself(plain, tmp_path):
+def test_two_processes_do_as_one_and_a_broken_file_costs_only_itself(
+    plain, tmp_path, outputs, rows
+):
     code, out, err = run(
         "upscale", plain / "in", "-o", tmp_path / "out", "--gpus", "cpu,cpu",
         "--report", tmp_path / "report.jsonl", "--json",
@@ -156,7 +133,7 @@ def test_two_processes_do_as_one_and_a_broken_file_costs_only_itself(plain, tmp_
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_killed_loses_nothing(plain, command, tmp_path):
+def test_a_worker_that_is_killed_loses_nothing(plain, command, tmp_path, outputs, rows):
     running = Running(*command, *SLOWLY)
     running.wait_for(lambda: outputs(tmp_path / "out"))
     busiest = max(running.workers(), key=lambda worker: worker.cpu_times().user)
@@ -174,7 +151,7 @@ def test_a_worker_that_is_killed_loses_nothing(plain, command, tmp_path):
 
 
 @pytest.mark.slow
-def test_workers_whose_parent_is_killed_end_by_themselves(plain, command, tmp_path):
+def test_workers_whose_parent_is_killed_end_by_themselves(plain, command, tmp_path, outputs):
     running = Running(*command, *SLOWLY)
     running.wait_for(lambda: outputs(tmp_path / "out"))
     workers = running.workers()
@@ -199,7 +176,7 @@ def test_workers_whose_parent_is_killed_end_by_themselves(plain, command, tmp_pa
 
 
 @pytest.mark.slow
-def test_ctrl_c_at_a_terminal_finishes_what_is_under_way(plain, command, tmp_path):
+def test_ctrl_c_at_a_terminal_finishes_what_is_under_way(plain, command, tmp_path, outputs):
     running = Running(*command, *SLOWLY, "--tile", "16")
     running.wait_for(lambda: outputs(tmp_path / "out"))
     os.killpg(running.process.pid, signal.SIGINT)
@@ -220,7 +197,7 @@ def test_ctrl_c_at_a_terminal_finishes_what_is_under_way(plain, command, tmp_pat
 
 
 @pytest.mark.slow
-def test_ctrl_c_twice_stops_at_once_and_leaves_nothing_half_written(command, tmp_path):
+def test_ctrl_c_twice_stops_at_once_and_leaves_nothing_half_written(command, tmp_path, outputs):
     running = Running(*command, *SLOWLY, "--tile", "16")
     running.wait_for(lambda: outputs(tmp_path / "out"))
     os.killpg(running.process.pid, signal.SIGINT)
@@ -236,7 +213,7 @@ def test_ctrl_c_twice_stops_at_once_and_leaves_nothing_half_written(command, tmp
 
 
 @pytest.mark.slow
-def test_ctrl_c_while_the_workers_start_ends_without_a_word_of_python(command, tmp_path):
+def test_ctrl_c_while_the_workers_start_ends_without_a_word_of_python(command, tmp_path, outputs):
     running = Running(*command)
     running.wait_for(running.workers)
     os.killpg(running.process.pid, signal.SIGINT)

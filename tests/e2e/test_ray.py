@@ -9,7 +9,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from PIL import Image
 
 pytest.importorskip("ray", reason="the extra ray is not installed")
 
@@ -49,35 +48,11 @@ def actors(process):
     return found
 
 
-def outputs(folder):
-    """The files under their own names, and what is in them."""
-    if not folder.is_dir():
-        return {}
-    return {p.name: p.read_bytes() for p in folder.iterdir() if not p.name.startswith(".")}
-
-
-def rows(report, folder):
-    """The rows of a report without what differs from run to run: the time, and the folder."""
-    found = set()
-    for line in report.read_text().splitlines():
-        row = json.loads(line)
-        del row["seconds"]
-        row["output"] = str(Path(row["output"]).relative_to(folder))
-        found.add(json.dumps(row, sort_keys=True))
-    return found
-
-
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory):
+def plain(tmp_path_factory, write_pictures):
     """Small pictures, and what one process makes of them: the folder of both."""
     folder = tmp_path_factory.mktemp("plain")
-    (folder / "in").mkdir()
-    for index in range(COUNT):
-        small = Image.new("RGB", (2, 2))
-        small.putdata([(index * 20, 90, 200), (240, 9, 10), (5, 130, index * 9), (99, 99, 0)])
-        size = (48 + 4 * (index % 3), 40)
-        small.resize(size, Image.Resampling.BICUBIC).save(folder / "in" / f"{index:02}.png")
-    (folder / "in" / "03.txt").write_text("a red bird")
+    write_pictures(folder / "in", COUNT)
     code, _, err = run(
         "upscale", folder / "in", "-o", folder / "out", "--report", folder / "report.jsonl",
         "--device", "cpu",
@@ -95,27 +70,33 @@ def command(plain, tmp_path):
     )  # fmt: skip
 
 
-def check_as_plain(plain, folder):
-    assert outputs(folder / "out") == outputs(plain / "out")
-    own = rows(folder / "report.jsonl", folder / "out")
-    assert own == rows(plain / "report.jsonl", plain / "out")
-    assert len(own) == COUNT
-    assert not list((folder / "out").glob(".*"))
+@pytest.fixture
+def check_as_plain(plain, outputs, rows):
+    """Holds a run's folder against what one process makes of the pictures."""
+
+    def check(folder):
+        assert outputs(folder / "out") == outputs(plain / "out")
+        own = rows(folder / "report.jsonl", folder / "out")
+        assert own == rows(plain / "report.jsonl", plain / "out")
+        assert len(own) == COUNT
+        assert not list((folder / "out").glob(".*"))
+
+    return check
 
 
 @pytest.mark.slow
-def test_two_actors_do_as_one_process(plain, command, tmp_path):
+def test_two_actors_do_as_one_process(command, tmp_path, check_as_plain):
     code, out, err = run(*command, "--json")
 
     assert code == 0, err
-    check_as_plain(plain, tmp_path)
+    check_as_plain(tmp_path)
     assert json.loads(out)["done"] == COUNT
     assert "Running on Ray, 2 workers on 1 node." in err
     assert "WARNING" not in err
 
 
 @pytest.mark.slow
-def test_an_actor_that_is_killed_loses_nothing(plain, command, tmp_path):
+def test_an_actor_that_is_killed_loses_nothing(command, tmp_path, outputs, check_as_plain):
     # One tile at a time, so that there is work left when it happens.
     process = start(*command, "--batch-size", "1", "--workers", "1")
     deadline = time.monotonic() + PATIENCE
@@ -127,7 +108,7 @@ def test_an_actor_that_is_killed_loses_nothing(plain, command, tmp_path):
     _, err = process.communicate(timeout=PATIENCE)
 
     assert process.returncode == 0, err
-    check_as_plain(plain, tmp_path)
+    check_as_plain(tmp_path)
     assert "WARNING: A worker died, as Ray says" in err
 
 
