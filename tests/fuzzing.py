@@ -251,7 +251,7 @@ def work(seed: int, first: int, last: int, folder: Path, model: Path) -> None:
     from clipsr_cli.jobs import UpscaleOptions
     from clipsr_cli.upscaling import Upscaler
 
-    options = UpscaleOptions(max_pixels=MOST_PIXELS, workers=1)
+    options = UpscaleOptions(max_input_pixels=MOST_PIXELS, workers=1)
     os.environ["CLIPSR_WEIGHTS"] = str(model)
     upscaler = Upscaler.load("tiny", device="cpu", options=options)
     for start in range(first, last, BATCH):

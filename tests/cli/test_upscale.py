@@ -252,6 +252,34 @@ def test_what_is_there_is_skipped_and_counts_as_done(run, stand, pictures):
     assert (row["status"], row["size_out"], row["device"]) == ("skipped", [96, 64], None)
 
 
+def test_what_a_killed_run_left_of_an_output_that_is_there_is_removed(run, pictures):
+    pictures("in/a.png", "in/b.png", "upscaled/a_x4.png", "upscaled/b_x4.png")
+    left, at_work = Path("upscaled/.a_x4.png.part"), Path("upscaled/.b_x4.png.part")
+    for part in (left, at_work):
+        part.write_bytes(b"half a picture")
+    # Nobody has written to this one for minutes.
+    os.utime(left, (0, 0))
+
+    assert run("upscale", "in").exit_code == 0
+
+    assert not left.exists()
+    assert at_work.exists()
+
+
+def test_names_send_no_commands_to_the_terminal(run, pictures, stand):
+    name = "\x1b]0;owned\x07\u202egnp.png"
+    pictures(f"in/{name}", "in/plain.png")
+    stand.broken[name] = ImageError(f"{name} broke.")
+
+    result = run("upscale", "in", "-v")
+    shown = run("upscale", "in", "--dry-run", "--overwrite")
+
+    assert result.exit_code == 3
+    for text in (result.stderr, shown.stdout):
+        assert "\\x1b]0;owned\\x07\\u202egnp" in text
+        assert not {"\x1b", "\x07", "\u202e"} & {*text}
+
+
 def test_there_already_can_also_be_overwritten_or_refused(run, pictures):
     pictures("a.png", "upscaled/a_x4.png")
     before = Path("upscaled/a_x4.png").read_bytes()

@@ -364,6 +364,37 @@ def test_too_few_or_too_many_rows_are_no_picture(tmp_path, monkeypatch, name, ro
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_encoder_that_ends_early_has_made_no_picture(tmp_path, monkeypatch):
+    # Whatever a library says of it, as libvips once did of a source that broke off.
+    monkeypatch.setattr(encoders.png, "write", lambda rows, layout, file: next(iter(rows)))
+    planes = noise(40, 8)
+
+    with pytest.raises(ImageError, match="Cannot write"):
+        written(tmp_path / "out.png", planes, "png", blocks=[planes[:10], planes[10:]])
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_picture_is_on_the_disk_before_its_name_says_so(tmp_path, monkeypatch):
+    seen, fsync, replace = [], os.fsync, Path.replace
+
+    def synced(number):
+        seen.append(("synced", os.fstat(number).st_size))
+        fsync(number)
+
+    def renamed(self, target):
+        seen.append(("renamed", self.stat().st_size))
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", renamed)
+
+    written(tmp_path / "out.png", noise(40, 8), "png")
+
+    size = (tmp_path / "out.png").stat().st_size
+    assert seen == [("synced", size), ("renamed", size)]
+
+
 @contextmanager
 def a_full_disk(size):
     """No file may become larger than some bytes, which the system itself sees to."""

@@ -659,6 +659,17 @@ def test_the_size_of_a_png_is_read_without_its_pixels(tmp_path):
     assert images.read_size(tmp_path / "a.png") == (15_000, 15_000)
 
 
+def test_a_png_that_holds_fewer_rows_than_it_claims_is_refused(tmp_path):
+    encoders.write(picture(noise(16, 24)), tmp_path / "a.png", "png")
+    data = bytearray((tmp_path / "a.png").read_bytes())
+    data[20:24] = (20).to_bytes(4, "big")
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    (tmp_path / "a.png").write_bytes(data)
+
+    with pytest.raises(ImageError, match="claims 20 rows and holds 16"):
+        images.read(tmp_path / "a.png")
+
+
 def test_counting_the_rows_of_a_png_never_fills_the_memory(tmp_path):
     bomb = zlib.compress(bytes(300_000_000), 9)
     encoders.write(picture(noise()), tmp_path / "a.png", "png")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from clipsr_cli.distributed import run
 from clipsr_cli.distributed.recipe import Ready, Refused
-from clipsr_cli.distributed.scheduler import MOST_DEATHS, Gone
+from clipsr_cli.distributed.scheduler import MOST_AT_FIRST, MOST_DEATHS, Gone
 from clipsr_cli.errors import ClipsrError, DeviceError, ImageError
 from clipsr_cli.jobs import Done, Failed, Job
 from clipsr_cli.prompts import Prompt
@@ -382,6 +382,43 @@ def test_nobody_is_started_for_a_worker_that_dies_when_all_is_handed_out():
 
 
 # Beginning and ending
+
+
+def test_the_first_worker_to_begin_does_not_take_what_is_there_for_all():
+    show = Show(jobs_of(f"{index:02}" for index in range(40)), 2)
+    first, second = show.worker(0), show.worker(1)
+    first.is_ready(100)
+    early = first.takes(MOST_AT_FIRST)
+    show.settle(first)
+    assert first.given.empty()
+
+    second.is_ready(100)
+
+    mine = [*early, *first.takes(20 - MOST_AT_FIRST)]
+    others = second.takes(20)
+    assert len({*mine, *others}) == 40
+    first.does(*mine)
+    second.does(*others)
+    assert set(show.ends().values()) == {True}
+
+
+def test_a_worker_that_cannot_begin_again_costs_nobody_elses_pictures():
+    show = Show(jobs_of("ab"), 2)
+    lost, other = show.worker(0), show.worker(1)
+    lost.is_ready(1)
+    other.is_ready(1)
+    lost.takes(1)
+    other.takes(1)
+    lost.dies()
+
+    again = show.worker(0)
+    again.tell(Refused(DeviceError("it fell off the bus")))
+    again.dies("with exit code 0")
+    other.does(*other.held)
+    other.takes(1)
+    other.does(*other.held)
+
+    assert show.ends() == {"a": True, "b": True}
 
 
 def test_a_worker_that_cannot_begin_ends_the_run_with_its_error():

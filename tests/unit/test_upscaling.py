@@ -356,6 +356,21 @@ def test_a_picture_comes_out_the_same_to_the_last_bit_whatever_its_company(
         assert many == one == alone
 
 
+def test_on_the_cpu_every_tile_runs_alone_on_one_thread(upscaler, photo, tmp_path):
+    # In the last bit, results of the real network depend on both.
+    up, seen = upscaler(4, tile=16), set()
+    up.network.render = lambda low, condition: (
+        seen.add((len(low), torch.get_num_threads())),
+        nearest(4)(low, condition),
+    )[1]
+    paths = [photo(tmp_path / f"{i}.png", width=40, height=40, seed=i) for i in range(4)]
+
+    list(up.run(job(p, tmp_path / "out") for p in paths))
+    up.enlarge(random_picture(40, 40))
+
+    assert seen == {(1, 1)}
+
+
 def test_jobs_may_come_one_by_one(upscaler, photo, tmp_path):
     paths = [photo(tmp_path / f"{i}.png", seed=i) for i in range(3)]
     told = []

@@ -39,7 +39,7 @@ class Network:
     """A generator on a device, its lanes, and what it learned of the device's limits.
 
     A lane is a thread that runs one batch at a time. On the CPU there is one for each core, each
-    with a single tile, unless a batch size is asked for, and a single thread: that is faster than
+    with a single tile, unless a batch size is asked for, and a single thread: that is as fast as
     many threads in one batch, and a tile's result then depends on nothing but the tile and its
     prompt, to the last bit. On a GPU two lanes keep its queue filled.
 
