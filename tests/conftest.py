@@ -1,10 +1,15 @@
 """Small pictures, a tiny random CLIP and a tiny random generator, for every test."""
 
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+# Before torch reads it, and for every process that a test starts. The networks here are tiny: a
+# second thread gains nothing, and where other work shares the cores, each waits for the other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest

@@ -13,7 +13,7 @@ def test_the_two_commands_come_first():
     commands = re.findall(r"```sh\n(.*?)\n```", README, re.DOTALL)
 
     assert commands[0] == "pip install -e . && clipsr upscale examples --scale 16"
-    assert commands[1] == 'pip install -e ".[dev]" && pytest'
+    assert commands[1] == 'pip install -e ".[dev]" && pytest -n auto --dist worksteal'
 
 
 def test_every_command_and_exit_code_is_in_the_readme():

@@ -22,7 +22,16 @@ from clipsr_cli.upscaling.engine import Feed
 
 
 @pytest.fixture
-def upscaler(make_generator):
+def two_threads():
+    """As on a machine of two cores, whatever the tests around run with."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def upscaler(make_generator, two_threads):
     def make(scale=4, *, precision="fp32", **options):
         return Upscaler(
             make_generator(scale),

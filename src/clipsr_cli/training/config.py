@@ -8,7 +8,7 @@ from clipsr_cli.errors import InputError
 from clipsr_cli.models.discriminator import DiscriminatorConfig
 from clipsr_cli.models.generator import BASE_MULTIPLE, GeneratorConfig
 
-PERCEPTUAL = ("lpips", "vgg19", "vgg16")
+PERCEPTUAL = ("lpips", "efficientnet-lite", "vgg19", "vgg16")
 SCHEDULES = ("cosine", "constant")
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 
@@ -61,7 +61,8 @@ class LossConfig:
 
     l1: float = 1.0
     perceptual: float = 0.4
-    # Whose features it compares: LPIPS-Alex comes with the package, VGGs through torchvision.
+    # Whose features it compares: LPIPS-Alex comes with the package, three EfficientNets with the
+    # extra ``train``, VGGs through torchvision.
     perceptual_network: str = "lpips"
     # Steps on L1 alone, before the perceptual loss joins.
     perceptual_from: int = 0

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clipsr_cli.models.clip import Clip
+from clipsr_cli.models.efficientnet import PACKAGES, EfficientNetLite
 from clipsr_cli.models.lpips import Lpips
 from clipsr_cli.models.vgg import Vgg
 from clipsr_cli.training.config import LossConfig
@@ -25,23 +26,37 @@ class ReconstructionLoss(nn.Module):
     def __init__(self, config: LossConfig) -> None:
         super().__init__()
         self.config = config
-        self.distance: nn.Module | None = None
+        # They take turns, step by step.
+        self.distances = nn.ModuleList()
         if config.perceptual:
-            network = config.perceptual_network
-            self.distance = Lpips.load() if network == "lpips" else Vgg.load(network)
+            self.distances.extend(_perceptual(config.perceptual_network))
 
     def forward(self, fake: Tensor, high: Tensor, step: int) -> dict[str, Tensor]:
         config, terms = self.config, {}
         if config.l1:
             terms["l1"] = config.l1 * F.l1_loss(fake, high)
         # Before it joins, L1 stands alone; without L1 there is nothing to wait for.
-        if self.distance is not None and (step >= config.perceptual_from or not config.l1):
+        if self.distances and (step >= config.perceptual_from or not config.l1):
             # AlexNet looks at every fourth pixel, and the generator draws in blocks of four.
             # Without a shift that changes with the step the two lock, and hatching appears.
             top, left = divmod(step % 16, 4)
-            distance = self.distance(fake[:, :, top:, left:], high[:, :, top:, left:])
-            terms["perceptual"] = config.perceptual * distance.mean()
+            distance = self.distances[step % len(self.distances)]
+            apart = distance(fake[:, :, top:, left:], high[:, :, top:, left:])
+            terms["perceptual"] = config.perceptual * apart.mean()
         return terms
+
+
+def _perceptual(network: str) -> list[nn.Module]:
+    """The networks that a setting's name stands for.
+
+    What one network overlooks or takes offence at alone, the others do not: several teach more
+    than one, and by turns they cost no more.
+    """
+    if network == "lpips":
+        return [Lpips.load()]
+    if network == "efficientnet-lite":
+        return [EfficientNetLite.load(kind) for kind in PACKAGES]
+    return [Vgg.load(network)]
 
 
 def clip_distance(clip: Clip, fake: Tensor, text: Tensor) -> Tensor:

