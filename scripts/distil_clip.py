@@ -11,9 +11,10 @@ locked (Zhai et al. 2022, LiT), the image tower learns to place a picture
   et al. 2014, ConSE), and so that the classifier's own features can be guessed from it;
 - nearer to its own caption than to others (Radford et al. 2021).
 
-What is in the output folder is not made again: texts.npz, then text-tower.pt. The result is
-clip.safetensors, in fp16. DIR is the folder with WordNet 3.0's data.noun (Debian: wordnet-base has
-it in /usr/share/wordnet).
+With --start the image tower goes on from that of a CLIP of the same shape, such as one that
+train_clip.py made. What is in the output folder is not made again: texts.npz, then text-tower.pt.
+The result is clip.safetensors, in fp16. DIR is the folder with WordNet 3.0's data.noun (Debian:
+wordnet-base has it in /usr/share/wordnet).
 """
 
 import argparse
@@ -29,7 +30,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from clipsr_cli.config import build, read_toml
@@ -318,7 +319,9 @@ def zero_shot(clip: Clip, pictures: Pictures, names: Tensor) -> dict[str, float]
     }
 
 
-def main(recipe: Path, output: Path, wordnet: Path, text_steps: int) -> None:
+def main(
+    recipe: Path, output: Path, wordnet: Path, text_steps: int, start: Path | None = None
+) -> None:
     config = build(ClipTrainConfig, read_toml(recipe))
     output.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
@@ -338,7 +341,11 @@ def main(recipe: Path, output: Path, wordnet: Path, text_steps: int) -> None:
         scores = train_texts(clip, loaded["texts"].tolist(), places, steps=text_steps)
         print(json.dumps(scores), flush=True)
         torch.save(clip.model.state_dict(), text_tower)
-    clip.model.load_state_dict(torch.load(text_tower, weights_only=True))
+    state = torch.load(text_tower, weights_only=True)
+    if start is not None:
+        before = {k: v.float() for k, v in load_file(start).items()}
+        state |= {k: v for k, v in before.items() if k.startswith("visual.") or k == "logit_scale"}
+    clip.model.load_state_dict(state)
     for row in train_images(clip, config):
         if row["step"] % 10 == 0:
             print(json.dumps(row), flush=True)
@@ -358,5 +365,6 @@ if __name__ == "__main__":
     parser.add_argument("output", type=Path)
     parser.add_argument("--wordnet", type=Path, required=True, metavar="DIR")
     parser.add_argument("--text-steps", type=int, default=3000)
+    parser.add_argument("--start", type=Path, metavar="CLIP.safetensors")
     options = parser.parse_args()
-    main(options.recipe, options.output, options.wordnet, options.text_steps)
+    main(options.recipe, options.output, options.wordnet, options.text_steps, options.start)
