@@ -1,6 +1,7 @@
 """The README is true: its commands exist, and every command and exit code is in it."""
 
 import re
+import runpy
 from pathlib import Path
 
 from clipsr_cli.errors import ClipsrError
@@ -70,3 +71,11 @@ def test_files_and_modules_the_readme_names_exist():
 
 def test_the_changelog_has_a_place_for_what_comes_next():
     assert "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_the_page_of_options_is_what_the_program_declares():
+    written = (ROOT / "docs" / "options.md").read_text(encoding="utf-8")
+
+    render = runpy.run_path(str(ROOT / "scripts" / "list_options.py"))["render"]
+
+    assert render() == written, "python scripts/list_options.py > docs/options.md"
