@@ -46,6 +46,9 @@ def test_the_perceptual_loss_joins_when_told_and_each_term_can_be_left_out():
         ({"clip": -0.1}, "losses.clip"),
         ({"l1": 0.0, "perceptual": 0.0}, "both 0"),
         ({"perceptual_network": "vgg18"}, "vgg18"),
+        ({"perceptual_network": "lpips+"}, "lpips"),
+        ({"perceptual_zooms": (1.0, 0.0)}, "perceptual_zooms"),
+        ({"perceptual_zooms": ()}, "perceptual_zooms"),
         ({"gradient_penalty_power": 1.0}, "power"),
     ],
 )

@@ -62,8 +62,10 @@ class LossConfig:
     l1: float = 1.0
     perceptual: float = 0.4
     # Whose features it compares: LPIPS-Alex comes with the package, three EfficientNets with the
-    # extra ``train``, VGGs through torchvision.
+    # extra ``train``, VGGs through torchvision. Several, joined by "+", are summed.
     perceptual_network: str = "lpips"
+    # Enlargements, taken by turns, at which they are compared.
+    perceptual_zooms: tuple[float, ...] = (1.0,)
     # Steps on L1 alone, before the perceptual loss joins.
     perceptual_from: int = 0
     # What the discriminator says of the result; 0 leaves the discriminator out.
@@ -78,12 +80,17 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if not isinstance(value, str) and value < 0:
+            if isinstance(value, int | float) and value < 0:
                 raise InputError(f"losses.{name} is {value}; it must be 0 or more.")
-        if self.perceptual_network not in PERCEPTUAL:
+        if not set(self.perceptual_network.split("+")) <= set(PERCEPTUAL):
             raise InputError(
                 f"losses.perceptual_network is {self.perceptual_network!r}; "
-                f"it must be one of: {', '.join(PERCEPTUAL)}."
+                f'it must be one of these, or several joined by "+": {", ".join(PERCEPTUAL)}.'
+            )
+        zooms = self.perceptual_zooms
+        if not zooms or not all(1 <= zoom <= 4 for zoom in zooms):
+            raise InputError(
+                f"losses.perceptual_zooms is {list(zooms)}; it must hold numbers from 1 to 4."
             )
         if not (self.l1 or self.perceptual):
             raise InputError("losses.l1 and losses.perceptual are both 0; nothing is left to copy.")

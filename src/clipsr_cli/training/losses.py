@@ -4,6 +4,7 @@ Legend: B batch, E text embedding.
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,9 @@ from clipsr_cli.models.efficientnet import PACKAGES, EfficientNetLite
 from clipsr_cli.models.lpips import Lpips
 from clipsr_cli.models.vgg import Vgg
 from clipsr_cli.training.config import LossConfig
+
+# Networks of one kind; the distance changes when each has had its turn.
+MOST_BY_TURNS = len(PACKAGES)
 
 
 class ReconstructionLoss(nn.Module):
@@ -26,37 +30,51 @@ class ReconstructionLoss(nn.Module):
     def __init__(self, config: LossConfig) -> None:
         super().__init__()
         self.config = config
-        # They take turns, step by step.
-        self.distances = nn.ModuleList()
+        # Of each kind one looks at a time.
+        self.kinds = nn.ModuleList()
         if config.perceptual:
-            self.distances.extend(_perceptual(config.perceptual_network))
+            kinds = config.perceptual_network.split("+")
+            self.kinds.extend(nn.ModuleList(_networks(kind)) for kind in kinds)
 
     def forward(self, fake: Tensor, high: Tensor, step: int) -> dict[str, Tensor]:
         config, terms = self.config, {}
         if config.l1:
             terms["l1"] = config.l1 * F.l1_loss(fake, high)
         # Before it joins, L1 stands alone; without L1 there is nothing to wait for.
-        if self.distances and (step >= config.perceptual_from or not config.l1):
-            # AlexNet looks at every fourth pixel, and the generator draws in blocks of four.
-            # Without a shift that changes with the step the two lock, and hatching appears.
-            top, left = divmod(step % 16, 4)
-            distance = self.distances[step % len(self.distances)]
-            apart = distance(fake[:, :, top:, left:], high[:, :, top:, left:])
-            terms["perceptual"] = config.perceptual * apart.mean()
+        if self.kinds and (step >= config.perceptual_from or not config.l1):
+            terms["perceptual"] = config.perceptual * self._distance(fake, high, step)
         return terms
 
+    def _distance(self, fake: Tensor, high: Tensor, step: int) -> Tensor:
+        """How far apart the pictures look to this step's networks, and from this step's distance.
 
-def _perceptual(network: str) -> list[nn.Module]:
-    """The networks that a setting's name stands for.
+        What one network overlooks or takes offence at, another does not, nor does the same one
+        from elsewhere: only what they all see is worth learning.
+        """
+        # AlexNet looks at every fourth pixel, and the generator draws in blocks of four. Without a
+        # shift that changes with the step the two lock, and hatching appears.
+        top, left = divmod(step % 16, 4)
+        fake, high = fake[:, :, top:, left:], high[:, :, top:, left:]
+        zooms = self.config.perceptual_zooms
+        zoom = zooms[step // MOST_BY_TURNS % len(zooms)]
+        if zoom != 1:
+            fake, high = (
+                F.interpolate(images, scale_factor=zoom, mode="bilinear") for images in (fake, high)
+            )
+        looking = [networks[step % len(networks)] for networks in self._by_kind()]
+        return torch.stack([network(fake, high).mean() for network in looking]).sum()
 
-    What one network overlooks or takes offence at alone, the others do not: several teach more
-    than one, and by turns they cost no more.
-    """
-    if network == "lpips":
+    def _by_kind(self) -> list[nn.ModuleList]:
+        return cast(list[nn.ModuleList], list(self.kinds))
+
+
+def _networks(kind: str) -> list[nn.Module]:
+    """The networks of one kind, which take turns: several teach more and cost no more."""
+    if kind == "lpips":
         return [Lpips.load()]
-    if network == "efficientnet-lite":
-        return [EfficientNetLite.load(kind) for kind in PACKAGES]
-    return [Vgg.load(network)]
+    if kind == "efficientnet-lite":
+        return [EfficientNetLite.load(name) for name in PACKAGES]
+    return [Vgg.load(kind)]
 
 
 def clip_distance(clip: Clip, fake: Tensor, text: Tensor) -> Tensor:
