@@ -301,7 +301,7 @@ def train_images(clip: Clip, config: ClipTrainConfig) -> Iterator[dict[str, floa
 @torch.no_grad()
 def zero_shot(clip: Clip, pictures: Pictures, names: Tensor) -> dict[str, float]:
     """Share of the pictures captioned "a photo of a(n) CLASS" for whom the right one of ImageNet's
-    1,000 class names is the nearest, or among the five nearest.
+    1,000 class names is the nearest, or among the five nearest. Nothing where there are none.
     """
     known = {name.lower(): index for index, name in enumerate(IMAGENET_CLASSNAMES)}
     ranks = []
@@ -311,6 +311,8 @@ def zero_shot(clip: Clip, pictures: Pictures, names: Tensor) -> dict[str, float]
             image = to_tensor(pictures.pixels(index))[None]
             order = (F.normalize(clip.image(image), dim=1) @ names.T)[0].argsort(descending=True)
             ranks.append(int((order == known[name]).nonzero()))
+    if not ranks:
+        return {}
     found = np.array(ranks)
     return {
         "top1": float((found < 1).mean()),
@@ -349,7 +351,7 @@ def main(
     for row in train_images(clip, config):
         if row["step"] % 10 == 0:
             print(json.dumps(row), flush=True)
-        if "top1" in row:
+        if "recall@1" in row:
             # The mask is no weight: open_clip builds it.
             state = clip.model.state_dict().items()
             tensors = {k: v.half().contiguous() for k, v in state if k != "attn_mask"}
