@@ -11,7 +11,22 @@ import typer
 
 from clipsr_cli.cli import console
 from clipsr_cli.cli.jsonlines import JsonLines
-from clipsr_cli.cli.options import Device, Json, check_device
+from clipsr_cli.cli.options import (
+    FILES,
+    SAY,
+    SPEED,
+    Device,
+    Glob,
+    Inputs,
+    Json,
+    Offline,
+    Progress,
+    Quiet,
+    Recursive,
+    ReportFile,
+    check_device,
+    option,
+)
 from clipsr_cli.errors import ClipsrError, InputError
 
 if TYPE_CHECKING:
@@ -21,34 +36,28 @@ if TYPE_CHECKING:
 SOME_FAILED = 3
 INTERRUPTED = 130
 
-HOW, FILES, SAY = "How", "Files", "What is said"
-
-
-def _option(*names: str, help: str, panel: str) -> Any:
-    return typer.Option(*names, help=help, rich_help_panel=panel)
+HOW = "How"
 
 
 def caption(
-    inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT...", help="Files, folders or globs.")
-    ],
+    inputs: Inputs,
     backend: Annotated[
         str,
-        _option(
+        option(
             "--backend",
             help="labels: a noun and colours. coca: a sentence. fixed: --text.",
             panel=HOW,
         ),
     ] = "labels",
     text: Annotated[
-        str | None, _option("--text", help="For fixed: the caption of all.", panel=HOW)
+        str | None, option("--text", help="For fixed: the caption of all.", panel=HOW)
     ] = None,
     labels: Annotated[
         Path | None,
-        _option("--labels", help="For labels: a file with a noun on each line.", panel=HOW),
+        option("--labels", help="For labels: a file with a noun on each line.", panel=HOW),
     ] = None,
     clip: Annotated[
-        str | None, _option("--clip", help="For labels: the CLIP [clipsr-clip-mini].", panel=HOW)
+        str | None, option("--clip", help="For labels: the CLIP [clipsr-clip-mini].", panel=HOW)
     ] = None,
     model: Annotated[
         str | None,
@@ -58,51 +67,33 @@ def caption(
     ] = None,
     beams: Annotated[
         int | None,
-        _option("--beams", help="For coca: sentences followed at a time [4].", panel=HOW),
+        option("--beams", help="For coca: sentences followed at a time [4].", panel=HOW),
     ] = None,
     caption_ext: Annotated[
         list[str] | None,
-        _option(
+        option(
             "--caption-ext",
             help="Extensions of sidecar files; the first is written [.txt, .caption].",
             panel=FILES,
         ),
     ] = None,
     overwrite: Annotated[
-        bool, _option("--overwrite", help="Caption pictures with a sidecar too.", panel=FILES)
+        bool, option("--overwrite", help="Caption pictures with a sidecar too.", panel=FILES)
     ] = False,
-    recursive: Annotated[
-        bool,
-        _option(
-            "-r/-R",
-            "--recursive/--no-recursive",
-            help="Look in the folders' subfolders.",
-            panel=FILES,
-        ),
-    ] = True,
-    glob: Annotated[
-        str | None, _option("--glob", help="In folders, only names that match this.", panel=FILES)
-    ] = None,
+    recursive: Recursive = True,
+    glob: Glob = None,
     device: Device = "auto",
-    batch_size: Annotated[
-        int, _option("--batch-size", help="Pictures at once.", panel="Speed")
-    ] = 16,
-    report: Annotated[
-        Path | None, _option("--report", help="A .jsonl file with a line per picture.", panel=SAY)
-    ] = None,
+    batch_size: Annotated[int, option("--batch-size", help="Pictures at once.", panel=SPEED)] = 16,
+    report: ReportFile = None,
     json: Json = False,
     dry_run: Annotated[
-        bool, _option("--dry-run", help="Print the captions, and write nothing.", panel=SAY)
+        bool, option("--dry-run", help="Print the captions, and write nothing.", panel=SAY)
     ] = False,
-    offline: Annotated[
-        bool, _option("--offline", help="Never use the network.", panel=SAY)
-    ] = False,
-    progress: Annotated[
-        bool, _option("--progress/--no-progress", help="Show a progress bar.", panel=SAY)
-    ] = True,
-    quiet: Annotated[bool, _option("-q", "--quiet", help="Say errors only.", panel=SAY)] = False,
+    offline: Offline = False,
+    progress: Progress = True,
+    quiet: Quiet = False,
     verbose: Annotated[
-        bool, _option("-v", "--verbose", help="Say every caption.", panel=SAY)
+        bool, option("-v", "--verbose", help="Say every caption.", panel=SAY)
     ] = False,
 ) -> None:
     """Describe pictures in sidecar files: photo.txt beside photo.jpg.

@@ -9,7 +9,17 @@ import typer
 from clipsr_cli import __version__
 from clipsr_cli.cli import console
 from clipsr_cli.cli.editing import evaluate_edits
-from clipsr_cli.cli.options import Device, Json, check_choice, check_device, check_scale
+from clipsr_cli.cli.options import (
+    SPEED,
+    Device,
+    Json,
+    Progress,
+    Quiet,
+    check_choice,
+    check_device,
+    check_scale,
+    option,
+)
 from clipsr_cli.errors import ImageError, InputError
 
 if TYPE_CHECKING:
@@ -33,11 +43,7 @@ UNUSED = {
     "--edits": ("metrics", "prompts", "text_strength", "border", "workers"),
 }
 
-WHAT, HOW, SPEED = "What is scored", "How", "Speed"
-
-
-def _option(*names: str, help: str, panel: str) -> Any:
-    return typer.Option(*names, help=help, rich_help_panel=panel)
+WHAT, HOW = "What is scored", "How"
 
 
 def evaluate(
@@ -51,26 +57,26 @@ def evaluate(
     ] = None,
     reference: Annotated[
         Path | None,
-        _option("--reference", help="What the results in FOLDER should be.", panel=WHAT),
+        option("--reference", help="What the results in FOLDER should be.", panel=WHAT),
     ] = None,
     dataset: Annotated[
         str | None,
-        _option(
+        option(
             "--dataset", help="cub, celeba, coco, ref-ytvos, ref-sailvos or folder.", panel=WHAT
         ),
     ] = None,
     data_root: Annotated[
-        Path | None, _option("--data-root", help="Where the dataset lies.", panel=WHAT)
+        Path | None, option("--data-root", help="Where the dataset lies.", panel=WHAT)
     ] = None,
-    split: Annotated[str, _option("--split", help="test, train, val or all.", panel=WHAT)] = "test",
+    split: Annotated[str, option("--split", help="test, train, val or all.", panel=WHAT)] = "test",
     group: Annotated[
         int | None,
-        _option("--group", help="Held-back categories (ref-ytvos, ref-sailvos).", panel=WHAT),
+        option("--group", help="Held-back categories (ref-ytvos, ref-sailvos).", panel=WHAT),
     ] = None,
     limit: Annotated[
-        int | None, _option("--limit", help="Score so many pictures only.", panel=WHAT)
+        int | None, option("--limit", help="Score so many pictures only.", panel=WHAT)
     ] = None,
-    seed: Annotated[int, _option("--seed", help="Which pictures --limit picks.", panel=WHAT)] = 0,
+    seed: Annotated[int, option("--seed", help="Which pictures --limit picks.", panel=WHAT)] = 0,
     model: Annotated[
         list[str] | None,
         typer.Option(
@@ -81,14 +87,14 @@ def evaluate(
     ] = None,
     scale: Annotated[int | None, typer.Option("-s", "--scale", help="4, 8 or 16 [4].")] = None,
     prompts: Annotated[
-        str, _option("--prompts", help="matched, mismatched or empty.", panel=HOW)
+        str, option("--prompts", help="matched, mismatched or empty.", panel=HOW)
     ] = "matched",
     text_strength: Annotated[
-        float, _option("--text-strength", help="0: no text, 1: as trained.", panel=HOW)
+        float, option("--text-strength", help="0: no text, 1: as trained.", panel=HOW)
     ] = 1.0,
     metrics: Annotated[
         str | None,
-        _option(
+        option(
             "--metrics",
             help="Comma-separated: psnr, psnr_y, ssim, ms_ssim, lpips, clip_score, lr_psnr "
             "(the default), dists, niqe, fid, kid.",
@@ -96,20 +102,20 @@ def evaluate(
         ),
     ] = None,
     clip: Annotated[
-        str, _option("--clip", help="The CLIP of the CLIP score.", panel=HOW)
+        str, option("--clip", help="The CLIP of the CLIP score.", panel=HOW)
     ] = "clipsr-clip-mini",
     hr_size: Annotated[
-        int, _option("--hr-size", help="Side of the large pictures.", panel=HOW)
+        int, option("--hr-size", help="Side of the large pictures.", panel=HOW)
     ] = 256,
     crop: Annotated[
-        str, _option("--crop", help="centre, or none: whole pictures.", panel=HOW)
+        str, option("--crop", help="centre, or none: whole pictures.", panel=HOW)
     ] = "centre",
     kernel: Annotated[
         str,
-        _option("--kernel", help="bicubic, matlab, bilinear, area or lanczos.", panel=HOW),
+        option("--kernel", help="bicubic, matlab, bilinear, area or lanczos.", panel=HOW),
     ] = "bicubic",
     border: Annotated[
-        int, _option("--border", help="Pixels left out all round for PSNR and SSIM.", panel=HOW)
+        int, option("--border", help="Pixels left out all round for PSNR and SSIM.", panel=HOW)
     ] = 0,
     report: Annotated[
         Path | None,
@@ -128,16 +134,14 @@ def evaluate(
     ] = None,
     device: Device = "auto",
     precision: Annotated[
-        str, _option("--precision", help="auto, fp32, fp16 or bf16.", panel=SPEED)
+        str, option("--precision", help="auto, fp32, fp16 or bf16.", panel=SPEED)
     ] = "auto",
     workers: Annotated[
-        int, _option("--workers", help="Threads that read pictures.", panel=SPEED)
+        int, option("--workers", help="Threads that read pictures.", panel=SPEED)
     ] = 2,
     json: Json = False,
-    progress: Annotated[
-        bool, typer.Option("--progress/--no-progress", help="Show a progress bar.")
-    ] = True,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say errors only.")] = False,
+    progress: Progress = True,
+    quiet: Quiet = False,
 ) -> None:
     """Score models on a dataset or a folder of large pictures, or results on disk.
 

@@ -3,15 +3,35 @@
 import re
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from clipsr_cli.errors import InputError
 
-Device = Annotated[
-    str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel="Speed")
+# What the help's panels are called, where a command has several.
+FILES, SPEED, SAY = "Files", "Speed", "What is said"
+
+
+def option(*names: str, help: str, panel: str | None = None, metavar: str | None = None) -> Any:
+    """An option in one of the help's panels."""
+    return typer.Option(*names, help=help, rich_help_panel=panel, metavar=metavar)
+
+
+Inputs = Annotated[list[str], typer.Argument(metavar="INPUT...", help="Files, folders or globs.")]
+Recursive = Annotated[
+    bool,
+    option(
+        "-r/-R",
+        "--recursive/--no-recursive",
+        help="Look in the folders' subfolders.",
+        panel=FILES,
+    ),
 ]
+Glob = Annotated[
+    str | None, option("--glob", help="In folders, only names that match this.", panel=FILES)
+]
+Device = Annotated[str, option("--device", help="auto, cpu, cuda, cuda:N or mps.", panel=SPEED)]
 Scale = Annotated[int, typer.Option("-s", "--scale", help="4, 8 or 16.")]
 Model = Annotated[
     str,
@@ -22,6 +42,14 @@ Model = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON to stdout.")]
+ReportFile = Annotated[
+    Path | None, option("--report", help="A .jsonl file with a line per picture.", panel=SAY)
+]
+Offline = Annotated[bool, option("--offline", help="Never use the network.", panel=SAY)]
+Progress = Annotated[
+    bool, option("--progress/--no-progress", help="Show how far it is.", panel=SAY)
+]
+Quiet = Annotated[bool, option("-q", "--quiet", help="Say errors only.", panel=SAY)]
 Output = Annotated[Path, typer.Option("-o", "--output", help="Output folder.")]
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clipsr_cli.cli import console
-from clipsr_cli.cli.options import Json, check_choice, check_device, check_scale
+from clipsr_cli.cli.options import Json, Progress, Quiet, check_choice, check_device, check_scale
 from clipsr_cli.errors import InputError
 
 if TYPE_CHECKING:
@@ -62,10 +62,8 @@ def train(
         str | None, typer.Option("--precision", help="auto, fp32, fp16 or bf16.")
     ] = None,
     json: Json = False,
-    progress: Annotated[
-        bool, typer.Option("--progress/--no-progress", help="Show a progress line.")
-    ] = True,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say errors only.")] = False,
+    progress: Progress = True,
+    quiet: Quiet = False,
 ) -> None:
     """Train a generator, from a recipe or on one dataset.
 

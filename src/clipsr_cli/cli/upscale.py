@@ -16,15 +16,26 @@ from clipsr_cli.cli.captioning import (
 )
 from clipsr_cli.cli.jsonlines import JsonLines
 from clipsr_cli.cli.options import (
+    FILES,
+    SAY,
+    SPEED,
     Device,
+    Glob,
+    Inputs,
     Json,
     Model,
+    Offline,
     Output,
+    Progress,
+    Quiet,
+    Recursive,
+    ReportFile,
     Scale,
     auto_or_number,
     check_choice,
     check_device,
     check_scale,
+    option,
     read_devices,
     read_size,
 )
@@ -41,43 +52,37 @@ INTERRUPTED = 130
 # Seconds for which nobody has written to a file that nobody is at.
 LEFT_ALONE = 60
 
-WORDS, FILES, SIZE, SPEED, SAY = "Prompts", "Files", "Size and colour", "Speed", "What is said"
-
-
-def _option(*names: str, help: str, panel: str, metavar: str | None = None) -> Any:
-    return typer.Option(*names, help=help, rich_help_panel=panel, metavar=metavar)
+WORDS, SIZE = "Prompts", "Size and colour"
 
 
 def upscale(
-    inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT...", help="Files, folders or globs.")
-    ],
+    inputs: Inputs,
     output: Output = Path("upscaled"),
     scale: Scale = 4,
     model: Model = "clipsr-mini",
     prompt: Annotated[
-        str | None, _option("--prompt", help="What all the pictures show.", panel=WORDS)
+        str | None, option("--prompt", help="What all the pictures show.", panel=WORDS)
     ] = None,
     prompts: Annotated[
         Path | None,
-        _option("--prompts", help="A .csv or .jsonl file with file_name and text.", panel=WORDS),
+        option("--prompts", help="A .csv or .jsonl file with file_name and text.", panel=WORDS),
     ] = None,
     prompt_dir: Annotated[
         Path | None,
-        _option(
+        option(
             "--prompt-dir", help="Where sidecar files lie, if not beside the pictures.", panel=WORDS
         ),
     ] = None,
     caption_ext: Annotated[
         list[str] | None,
-        _option("--caption-ext", help="Extensions of sidecar files [.txt, .caption].", panel=WORDS),
+        option("--caption-ext", help="Extensions of sidecar files [.txt, .caption].", panel=WORDS),
     ] = None,
     no_sidecars: Annotated[
-        bool, _option("--no-sidecars", help="Do not look for sidecar files.", panel=WORDS)
+        bool, option("--no-sidecars", help="Do not look for sidecar files.", panel=WORDS)
     ] = False,
     auto_caption: Annotated[
         str | None,
-        _option(
+        option(
             "--auto-caption",
             metavar="[=labels|coca]",
             help="Describe pictures without a prompt: a noun and colours, or a sentence.",
@@ -85,78 +90,68 @@ def upscale(
         ),
     ] = None,
     text_strength: Annotated[
-        float, _option("--text-strength", help="0: no text, 1: as trained.", panel=WORDS)
+        float, option("--text-strength", help="0: no text, 1: as trained.", panel=WORDS)
     ] = 1.0,
-    recursive: Annotated[
-        bool,
-        _option(
-            "-r/-R",
-            "--recursive/--no-recursive",
-            help="Look in the folders' subfolders.",
-            panel=FILES,
-        ),
-    ] = True,
-    glob: Annotated[
-        str | None, _option("--glob", help="In folders, only names that match this.", panel=FILES)
-    ] = None,
+    recursive: Recursive = True,
+    glob: Glob = None,
     template: Annotated[
-        str, _option("--template", help="Output name: {stem} {ext} {scale} {model}.", panel=FILES)
+        str, option("--template", help="Output name: {stem} {ext} {scale} {model}.", panel=FILES)
     ] = "{stem}_x{scale}",
     ext: Annotated[
-        str, _option("--ext", help="auto (png), png, jpg, webp, avif or tiff.", panel=FILES)
+        str, option("--ext", help="auto (png), png, jpg, webp, avif or tiff.", panel=FILES)
     ] = "auto",
     quality: Annotated[
         int | None,
-        _option("--quality", help="Of jpg, webp and avif, 1 to 100 [95; avif 85].", panel=FILES),
+        option("--quality", help="Of jpg, webp and avif, 1 to 100 [95; avif 85].", panel=FILES),
     ] = None,
     skip_existing: Annotated[
-        bool, _option("--skip-existing", help="Leave outputs that exist (default).", panel=FILES)
+        bool, option("--skip-existing", help="Leave outputs that exist (default).", panel=FILES)
     ] = False,
     overwrite: Annotated[
-        bool, _option("--overwrite", help="Make outputs that exist again.", panel=FILES)
+        bool, option("--overwrite", help="Make outputs that exist again.", panel=FILES)
     ] = False,
     fail_existing: Annotated[
-        bool, _option("--fail-existing", help="Stop if an output exists.", panel=FILES)
+        bool, option("--fail-existing", help="Stop if an output exists.", panel=FILES)
     ] = False,
     shard: Annotated[
         str | None,
-        _option("--shard", help="I/N: only every N-th picture from the I-th on.", panel=FILES),
+        option("--shard", help="I/N: only every N-th picture from the I-th on.", panel=FILES),
     ] = None,
     outscale: Annotated[
         float | None,
-        _option("--outscale", help="Final size, as a factor of the input's.", panel=SIZE),
+        option("--outscale", help="Final size, as a factor of the input's.", panel=SIZE),
     ] = None,
     longest_side: Annotated[
         int | None,
-        _option("--longest-side", help="Final size of the longest side, in pixels.", panel=SIZE),
+        option("--longest-side", help="Final size of the longest side, in pixels.", panel=SIZE),
     ] = None,
     color_fix: Annotated[
-        str, _option("--color-fix", help="none, wavelet or adain: the input's colours.", panel=SIZE)
+        str, option("--color-fix", help="none, wavelet or adain: the input's colours.", panel=SIZE)
     ] = "none",
     tile: Annotated[
-        str, _option("--tile", help="auto, or input pixels a side.", panel=SPEED)
+        str, option("--tile", help="auto, or input pixels a side.", panel=SPEED)
     ] = "auto",
     tile_overlap: Annotated[
-        int | None, _option("--tile-overlap", help="Input pixels that tiles share.", panel=SPEED)
+        int | None, option("--tile-overlap", help="Input pixels that tiles share.", panel=SPEED)
     ] = None,
     batch_size: Annotated[
-        str, _option("--batch-size", help="auto, or tiles at once.", panel=SPEED)
+        str, option("--batch-size", help="auto, or tiles at once.", panel=SPEED)
     ] = "auto",
     device: Device = "auto",
     gpus: Annotated[
         str | None,
-        _option("--gpus", help="0,1: a process for each of these CUDA devices.", panel=SPEED),
+        option("--gpus", help="0,1: a process for each of these CUDA devices.", panel=SPEED),
     ] = None,
     precision: Annotated[
-        str, _option("--precision", help="auto, fp32, fp16 or bf16.", panel=SPEED)
+        str, option("--precision", help="auto, fp32, fp16 or bf16.", panel=SPEED)
     ] = "auto",
     compile: Annotated[
         bool,
-        _option("--compile", help="Compile the network: slow to start, then faster.", panel=SPEED),
+        option("--compile", help="Compile the network: slow to start, then faster.", panel=SPEED),
     ] = False,
     workers: Annotated[
         int | None,
-        _option(
+        option(
             "--workers",
             help="Threads that decode, and as many that encode [half the cores, 2 to 8].",
             panel=SPEED,
@@ -164,45 +159,39 @@ def upscale(
     ] = None,
     max_memory: Annotated[
         str | None,
-        _option("--max-memory", help="Main memory to stay below, such as 2G or 500M.", panel=SPEED),
+        option("--max-memory", help="Main memory to stay below, such as 2G or 500M.", panel=SPEED),
     ] = None,
     max_input_pixels: Annotated[
         int | None,
-        _option(
+        option(
             "--max-input-pixels", help="Refuse inputs of more pixels [300 million].", panel=FILES
         ),
     ] = None,
     engine: Annotated[
-        str, _option("--engine", help="local, or ray: on a Ray cluster.", panel=SPEED)
+        str, option("--engine", help="local, or ray: on a Ray cluster.", panel=SPEED)
     ] = "local",
     ray_address: Annotated[
         str | None,
-        _option("--ray-address", help="A Ray cluster [a local one is started].", panel=SPEED),
+        option("--ray-address", help="A Ray cluster [a local one is started].", panel=SPEED),
     ] = None,
     ray_workers: Annotated[
         int | None,
-        _option("--ray-workers", help="How many [one a GPU, else one a node].", panel=SPEED),
+        option("--ray-workers", help="How many [one a GPU, else one a node].", panel=SPEED),
     ] = None,
     sheet: Annotated[
         Path | None,
-        _option("--sheet", help="A PNG with input, bicubic and result side by side.", panel=SAY),
+        option("--sheet", help="A PNG with input, bicubic and result side by side.", panel=SAY),
     ] = None,
-    report: Annotated[
-        Path | None, _option("--report", help="A .jsonl file with a line per picture.", panel=SAY)
-    ] = None,
+    report: ReportFile = None,
     json: Json = False,
     dry_run: Annotated[
-        bool, _option("--dry-run", help="Only say what would be done.", panel=SAY)
+        bool, option("--dry-run", help="Only say what would be done.", panel=SAY)
     ] = False,
-    offline: Annotated[
-        bool, _option("--offline", help="Never use the network.", panel=SAY)
-    ] = False,
-    progress: Annotated[
-        bool, _option("--progress/--no-progress", help="Show a progress bar.", panel=SAY)
-    ] = True,
-    quiet: Annotated[bool, _option("-q", "--quiet", help="Say errors only.", panel=SAY)] = False,
+    offline: Offline = False,
+    progress: Progress = True,
+    quiet: Quiet = False,
     verbose: Annotated[
-        bool, _option("-v", "--verbose", help="Say every picture.", panel=SAY)
+        bool, option("-v", "--verbose", help="Say every picture.", panel=SAY)
     ] = False,
 ) -> None:
     """Enlarge images and write them to a folder.
@@ -345,14 +334,14 @@ def _remove_left(part: Path) -> None:
 def _check_written(report: Path | None, sheet: Path | None, prompts: Path | None) -> None:
     """Refuse a report or sheet that is a folder, the prompt file, or the other of the two."""
     taken = {} if prompts is None else {os.path.realpath(prompts): "the prompt file"}
-    for option, path in (("--report", report), ("--sheet", sheet)):
+    for name, path in (("--report", report), ("--sheet", sheet)):
         if path is None:
             continue
         if path.is_dir():
-            raise InputError(f"{option} {path} is a folder; it must be a file.")
+            raise InputError(f"{name} {path} is a folder; it must be a file.")
         real = os.path.realpath(path)
         if real in taken:
-            raise InputError(f"{option} {path} is {taken[real]} and would be overwritten.")
+            raise InputError(f"{name} {path} is {taken[real]} and would be overwritten.")
         taken[real] = "the report"
 
 

@@ -7,7 +7,7 @@ import typer
 
 from clipsr_cli.cli import console
 from clipsr_cli.cli.importing import import_weights
-from clipsr_cli.cli.options import Json
+from clipsr_cli.cli.options import Json, Progress
 from clipsr_cli.errors import ClipsrError, InputError, WeightsError
 
 weights_app = typer.Typer(
@@ -75,9 +75,7 @@ def pull(
     update: Annotated[
         bool, typer.Option("--update", help="Take files that changed since they first came.")
     ] = False,
-    progress: Annotated[
-        bool, typer.Option("--progress/--no-progress", help="Show a progress bar.")
-    ] = True,
+    progress: Progress = True,
 ) -> None:
     """Fetch weights into the Hugging Face cache, and check them; a generator's CLIP comes along."""
     if bool(names) == everything:
