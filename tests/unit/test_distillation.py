@@ -9,8 +9,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from clipsr_cli.evaluation.pairs import to_tensor
 from clipsr_cli.models.clip import Clip
 from clipsr_cli.training.config import ClipTrainConfig
+from clipsr_cli.training.data import Pictures
 
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "tests" / "data" / "tiny-clip.json"
@@ -106,3 +108,27 @@ def test_the_image_tower_learns_and_the_text_tower_stays(script, source):
     assert any(name.startswith("visual.") for name in changed)
     assert all(name.startswith("visual.") or name == "logit_scale" for name in changed)
     assert [row["step"] for row in rows if "recall@1" in row] == [6, 12]
+
+
+def test_centring_takes_away_what_all_pictures_share_and_nothing_of_the_feature_maps(
+    script, source
+):
+    torch.manual_seed(0)
+    clip = Clip.create(TINY)
+    config = ClipTrainConfig(sources=(source,), architecture=TINY, steps=1)
+    pictures = Pictures([source], "train", captioned=True)
+    images = torch.cat(
+        [clip.preprocess(to_tensor(pictures.pixels(i))[None]) for i in range(len(pictures))]
+    )
+    images = images * clip.std + clip.mean
+
+    with torch.no_grad():
+        before, maps = clip.image(images), clip.features(images, [1])[0]
+        script.centre(clip, config)
+        after, maps_after = clip.image(images), clip.features(images, [1])[0]
+
+    assert torch.equal(maps, maps_after)
+    assert after.mean(dim=0).norm() < 0.2 * before.mean(dim=0).norm()
+    torch.testing.assert_close(
+        after - after.mean(dim=0), before - before.mean(dim=0), rtol=1e-3, atol=1e-4
+    )
