@@ -2,14 +2,21 @@
 
 import importlib.util
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 # Before torch reads it, and for every process that a test starts. The networks here are tiny: a
 # second thread gains nothing, and where other work shares the cores, each waits for the other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What is started in the background has Ctrl-C ignored, and so would all have that a test starts
+# and interrupts. Only the main thread may change that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    with suppress(ValueError):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import numpy as np
 import pytest
