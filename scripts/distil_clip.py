@@ -168,9 +168,7 @@ def read_texts(clip: Clip, tokens: Tensor) -> Tensor:
     return F.normalize(x[torch.arange(len(x)), ends] @ model.text_projection, dim=1)
 
 
-def descend(
-    parameters: Sequence[nn.Parameter], steps: int, rate: float
-) -> Iterator[tuple[int, torch.optim.Optimizer]]:
+def descend(parameters: Sequence[nn.Parameter], steps: int, rate: float) -> Iterator[int]:
     """Count the steps, and take each when its loss's gradient has been left behind."""
     optimiser = torch.optim.AdamW(
         parameter_groups(list(parameters), 0.05), lr=rate, betas=(0.9, 0.98)
@@ -179,7 +177,7 @@ def descend(
         for group in optimiser.param_groups:
             group["lr"] = rate * learning_rate_factor(step, warmup=100, steps=steps)
         optimiser.zero_grad(set_to_none=True)
-        yield step, optimiser
+        yield step
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
 
@@ -217,7 +215,7 @@ def train_texts(
                 yield from torch.from_numpy(some[rng.permutation(at_once)])
 
     coming = batches()
-    for step, _ in descend(learned, steps, 2e-3):
+    for step in descend(learned, steps, 2e-3):
         rows = next(coming)
         found, goal = read_texts(clip, tokens[rows]), wanted[rows]
         apart = 1 - (found * goal).sum(dim=1).mean()
@@ -268,7 +266,7 @@ def train_images(clip: Clip, config: ClipTrainConfig) -> Iterator[dict[str, floa
 
     with ThreadPoolExecutor(1) as threads:
         coming = begin(0)
-        for step, _ in descend(learned, config.steps, config.learning_rate):
+        for step in descend(learned, config.steps, config.learning_rate):
             views = [future.result() for future in coming]
             coming = begin(step + 1)
             seen, captions = torch.stack([image for image, _ in views]), [text for _, text in views]

@@ -4,7 +4,6 @@ Legend: B batch, E text embedding.
 """
 
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -30,11 +29,10 @@ class ReconstructionLoss(nn.Module):
     def __init__(self, config: LossConfig) -> None:
         super().__init__()
         self.config = config
-        # Of each kind one looks at a time.
         self.kinds = nn.ModuleList()
         if config.perceptual:
             kinds = config.perceptual_network.split("+")
-            self.kinds.extend(nn.ModuleList(_networks(kind)) for kind in kinds)
+            self.kinds.extend(InTurn(_networks(kind)) for kind in kinds)
 
     def forward(self, fake: Tensor, high: Tensor, step: int) -> dict[str, Tensor]:
         config, terms = self.config, {}
@@ -61,15 +59,21 @@ class ReconstructionLoss(nn.Module):
             fake, high = (
                 F.interpolate(images, scale_factor=zoom, mode="bilinear") for images in (fake, high)
             )
-        looking = [networks[step % len(networks)] for networks in self._by_kind()]
-        return torch.stack([network(fake, high).mean() for network in looking]).sum()
+        return torch.stack([kind(fake, high, step).mean() for kind in self.kinds]).sum()
 
-    def _by_kind(self) -> list[nn.ModuleList]:
-        return cast(list[nn.ModuleList], list(self.kinds))
+
+class InTurn(nn.Module):
+    """Networks of one kind, one of which looks at a step: several teach more and cost no more."""
+
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, fake: Tensor, high: Tensor, step: int) -> Tensor:
+        return self.networks[step % len(self.networks)](fake, high)
 
 
 def _networks(kind: str) -> list[nn.Module]:
-    """The networks of one kind, which take turns: several teach more and cost no more."""
     if kind == "lpips":
         return [Lpips.load()]
     if kind == "efficientnet-lite":
