@@ -40,6 +40,16 @@ def shrink(high: Tensor, scale: int, kernel: str = "bicubic") -> Tensor:
     return low.clamp(0, 1).mul(255).round().div(255)
 
 
+def reduced(images: Tensor, scale: int) -> Tensor:
+    """``shrink`` by the evaluation's kernel before it clips and rounds: linear, and differentiable.
+
+    Shapes:
+        images   (B, C, H, W)              any range; H and W multiples of ``scale``
+        returns  (B, C, H/scale, W/scale)
+    """
+    return KERNELS["bicubic"](images, _small_size(images, scale))
+
+
 def resize_matlab(images: Tensor, size: tuple[int, int]) -> Tensor:
     """MATLAB's ``imresize(images, size, "bicubic")`` of pictures in floating point.
 

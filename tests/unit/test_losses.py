@@ -10,7 +10,7 @@ from clipsr_cli.training.losses import ReconstructionLoss, clip_distance, gradie
 
 
 def test_lpips_works_at_the_smallest_crop_and_every_shift():
-    loss, images = ReconstructionLoss(LossConfig()), torch.rand(1, 3, 64, 64)
+    loss, images = ReconstructionLoss(LossConfig(), scale=4), torch.rand(1, 3, 64, 64)
 
     for step in range(16):
         assert torch.isfinite(loss(images, images.flip(3), step)["perceptual"])
@@ -18,7 +18,7 @@ def test_lpips_works_at_the_smallest_crop_and_every_shift():
 
 def test_lpips_sees_every_phase_of_its_grid():
     """A picture and its copy with one changed column differ by another amount at each shift."""
-    loss = ReconstructionLoss(LossConfig())
+    loss = ReconstructionLoss(LossConfig(), scale=4)
     high = torch.rand(1, 3, 64, 64)
     fake = high.clone()
     fake[:, :, :, 33] = 0
@@ -28,11 +28,57 @@ def test_lpips_sees_every_phase_of_its_grid():
     assert len(distances) >= 4
 
 
+class Onlooker(torch.nn.Module):
+    """A perceptual network that remembers what it was shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, fake, high, step):
+        assert fake.shape == high.shape
+        self.seen.append(fake)
+        return (fake - high).square().mean(dim=(1, 2, 3))
+
+
+def test_the_networks_look_from_every_distance_and_side_and_alike_at_the_same_step():
+    """A corner pixel tells the side, the size tells the distance."""
+    loss = ReconstructionLoss(LossConfig(perceptual_zooms=(1.0, 2.0)), scale=4)
+    onlooker = Onlooker()
+    loss.kinds = torch.nn.ModuleList([onlooker])
+    high = torch.zeros(1, 3, 64, 64)
+    high[:, :, :8, :8] = 1
+
+    for step in (*range(60), *range(60)):
+        loss(high, high, step)
+
+    def view(image):
+        corners = image[0, 0, [0, 0, -1, -1], [0, -1, -1, 0]]
+        return image.shape[-1] > 70, corners.argmax().item()
+
+    views = [view(image) for image in onlooker.seen]
+    assert len(set(views)) == 2 * 4
+    assert views[:60] == views[60:]
+
+
+def test_consistency_is_the_distance_of_the_reduced_pictures():
+    loss = ReconstructionLoss(LossConfig(perceptual=0.0, consistency=2.0), scale=8)
+    high = torch.rand(2, 3, 64, 64)
+    # Detail that leaves nothing behind when the picture is reduced, and a drift of colour.
+    finer = high + 0.1 * torch.tensor([1.0, -1.0]).repeat(32)
+    drifted = high + torch.tensor([0.1, 0.0, -0.05]).view(3, 1, 1)
+
+    assert loss(finer, high, 0)["consistency"].item() == pytest.approx(0, abs=5e-3)
+    assert loss(finer, high, 0)["l1"].item() == pytest.approx(0.1)
+    assert loss(drifted, high, 0)["consistency"].item() == pytest.approx(2 * 0.05, rel=1e-3)
+    assert "consistency" not in ReconstructionLoss(LossConfig(), scale=8)(high, high, 0)
+
+
 def test_the_perceptual_loss_joins_when_told_and_each_term_can_be_left_out():
     images = torch.rand(1, 3, 64, 64)
 
     def terms(step, **settings):
-        return ReconstructionLoss(LossConfig(**settings))(images, images, step).keys()
+        return ReconstructionLoss(LossConfig(**settings), scale=4)(images, images, step).keys()
 
     assert terms(4, perceptual_from=5) == {"l1"}
     assert terms(5, perceptual_from=5) == {"l1", "perceptual"}

@@ -47,7 +47,7 @@ def make(make_generator, tiny_clip):
         return generator, Networks(
             generate=generator,
             clip=tiny_clip,
-            reconstruction=ReconstructionLoss(losses),
+            reconstruction=ReconstructionLoss(losses, scale=4),
             generating=learner(generator, scaler=scaler),
             judge=judge if losses.adversarial else None,
             judging=learner(judge, scaler=scaler) if losses.adversarial else None,

@@ -86,7 +86,9 @@ def train(
         networks = Networks(
             generate=torch.compile(generator) if config.compile else generator,
             clip=clip,
-            reconstruction=ReconstructionLoss(config.losses).to(device),
+            reconstruction=ReconstructionLoss(config.losses, scale=config.generator.scale).to(
+                device
+            ),
             generating=learner(generator, config.learning_rate, config.betas),
             judge=judge,
             judging=None

@@ -60,11 +60,13 @@ class LossConfig:
     """
 
     l1: float = 1.0
+    # L1 of result and truth after both are reduced: colours and shapes stay those of the small one.
+    consistency: float = 0.0
     perceptual: float = 0.4
     # Whose features it compares: LPIPS-Alex comes with the package, three EfficientNets with the
     # extra ``train``, VGGs through torchvision. Several, joined by "+", are summed.
     perceptual_network: str = "lpips"
-    # Enlargements, taken by turns, at which they are compared.
+    # Enlargements at which they are compared, one drawn for each step.
     perceptual_zooms: tuple[float, ...] = (1.0,)
     # Steps on L1 alone, before the perceptual loss joins.
     perceptual_from: int = 0

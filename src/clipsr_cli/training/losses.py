@@ -5,30 +5,35 @@ Legend: B batch, E text embedding.
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clipsr_cli.degradation import reduced
 from clipsr_cli.models.clip import Clip
 from clipsr_cli.models.efficientnet import PACKAGES, EfficientNetLite
 from clipsr_cli.models.lpips import Lpips
 from clipsr_cli.models.vgg import Vgg
 from clipsr_cli.training.config import LossConfig
 
-# Networks of one kind; the distance changes when each has had its turn.
-MOST_BY_TURNS = len(PACKAGES)
-
 
 class ReconstructionLoss(nn.Module):
-    """L1, and a perceptual distance from a given step on: {name: weighted term}.
+    """L1, L1 of what is left at the small size, and a perceptual distance from a given step on:
+    {name: weighted term}.
+
+    Args:
+        config: the weights and networks.
+        scale: how much smaller the small pictures are.
 
     Shapes:
         fake, high  (B, 3, H, W)  RGB in [0, 1]; ``fake`` may leave the range
     """
 
-    def __init__(self, config: LossConfig) -> None:
+    def __init__(self, config: LossConfig, *, scale: int) -> None:
         super().__init__()
         self.config = config
+        self.scale = scale
         self.kinds = nn.ModuleList()
         if config.perceptual:
             kinds = config.perceptual_network.split("+")
@@ -38,27 +43,34 @@ class ReconstructionLoss(nn.Module):
         config, terms = self.config, {}
         if config.l1:
             terms["l1"] = config.l1 * F.l1_loss(fake, high)
+        if config.consistency:
+            # Reduction is linear, so that of the difference is the difference of the two.
+            drift = reduced(fake - high, self.scale).abs().mean()
+            terms["consistency"] = config.consistency * drift
         # Before it joins, L1 stands alone; without L1 there is nothing to wait for.
         if self.kinds and (step >= config.perceptual_from or not config.l1):
             terms["perceptual"] = config.perceptual * self._distance(fake, high, step)
         return terms
 
     def _distance(self, fake: Tensor, high: Tensor, step: int) -> Tensor:
-        """How far apart the pictures look to this step's networks, and from this step's distance.
+        """How far apart the pictures look to this step's networks, from this step's point of view.
 
         What one network overlooks or takes offence at, another does not, nor does the same one
         from elsewhere: only what they all see is worth learning.
         """
         # AlexNet looks at every fourth pixel, and the generator draws in blocks of four. Without a
         # shift that changes with the step the two lock, and hatching appears.
-        top, left = divmod(step % 16, 4)
-        fake, high = fake[:, :, top:, left:], high[:, :, top:, left:]
-        zooms = self.config.perceptual_zooms
-        zoom = zooms[step // MOST_BY_TURNS % len(zooms)]
-        if zoom != 1:
-            fake, high = (
-                F.interpolate(images, scale_factor=zoom, mode="bilinear") for images in (fake, high)
-            )
+        rng = np.random.default_rng(step)
+        top, left, turns = rng.integers(4, size=3).tolist()
+        zoom = float(rng.choice(self.config.perceptual_zooms))
+
+        def seen(images: Tensor) -> Tensor:
+            images = images[:, :, top:, left:].rot90(turns, (2, 3))
+            if zoom == 1:
+                return images
+            return F.interpolate(images, scale_factor=zoom, mode="bilinear")
+
+        fake, high = seen(fake), seen(high)
         return torch.stack([kind(fake, high, step).mean() for kind in self.kinds]).sum()
 
 
