@@ -36,11 +36,11 @@ def seconds_a_tile(upscaler: Upscaler, batch: int) -> float:
     """Median seconds that the network takes for one tile, in batches."""
     side = 256 // upscaler.scale
     low = torch.rand(batch, 3, side, side).to(memory_format=torch.channels_last)
-    text = upscaler.text("a red bird").expand(batch, -1)
+    condition = upscaler.condition("a red bird").expand(batch, -1)
     times = []
     for _ in range(11):
         start = time.perf_counter()
-        upscaler.generator(low, text)
+        upscaler.generator.render(low, condition)
         times.append((time.perf_counter() - start) / batch)
     return statistics.median(times[1:])
 

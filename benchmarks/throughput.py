@@ -194,13 +194,13 @@ def steps(
     work.encode()
     tiles = [canvas.cut(index) for canvas in work.canvases for index in range(len(canvas.grid))]
     stacked = torch.from_numpy(np.stack(tiles)).permute(0, 3, 1, 2)
-    text = upscaler.text("")
+    condition = upscaler.condition("")
 
     @torch.inference_mode()
     def in_batches() -> None:
         for batch in stacked.split(4):
             low = batch.contiguous(memory_format=torch.channels_last)
-            upscaler.generator(low, text.expand(len(low), -1))
+            upscaler.generator.render(low, condition.expand(len(low), -1))
 
     sizes: dict[str, int] = {}
 

@@ -148,15 +148,27 @@ def test_two_prompts_give_two_pictures_and_one_prompt_the_same_bytes(upscaler, p
     assert first == second != third
 
 
-def test_text_strength_goes_from_the_empty_prompt_to_the_prompt(upscaler):
-    empty, half, full, none = (
-        upscaler(4, text_strength=s).text(p)
-        for s, p in ((0, "a red bird"), (0.5, "a red bird"), (1, "a red bird"), (1, ""))
-    )
+def test_text_strength_goes_from_the_empty_prompt_through_the_prompt_and_beyond(upscaler):
+    def read(strength, prompt="a red bird"):
+        return upscaler(4, text_strength=strength).condition(prompt)
 
-    assert torch.equal(empty, none)
-    torch.testing.assert_close(half, (empty + full) / 2)
+    empty, full = read(0), read(1)
+
+    assert torch.equal(empty, read(1, ""))
     assert not torch.equal(empty, full)
+    torch.testing.assert_close(read(0.5), (empty + full) / 2)
+    torch.testing.assert_close(read(3), empty + 3 * (full - empty))
+
+
+def test_a_stronger_text_moves_the_picture_further(upscaler, photo, tmp_path):
+    picture = images.read(photo(tmp_path / "a.png"))
+
+    def moved(strength):
+        result = upscaler(4, text_strength=strength).enlarge(picture, "a red bird")
+        return np.abs(result.pixels.astype(int) - plain).mean()
+
+    plain = upscaler(4, text_strength=0).enlarge(picture, "a red bird").pixels.astype(int)
+    assert 0 < moved(1) < moved(4) < moved(16)
 
 
 def test_pictures_with_different_prompts_share_a_batch_without_mixing(upscaler, photo, tmp_path):

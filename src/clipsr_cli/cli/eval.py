@@ -90,7 +90,8 @@ def evaluate(
         str, option("--prompts", help="matched, mismatched or empty.", panel=HOW)
     ] = "matched",
     text_strength: Annotated[
-        float, option("--text-strength", help="0: no text, 1: as trained.", panel=HOW)
+        float,
+        option("--text-strength", help="0: no text, 1: as trained, 2: exaggerated.", panel=HOW),
     ] = 1.0,
     metrics: Annotated[
         str | None,

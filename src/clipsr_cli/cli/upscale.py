@@ -90,7 +90,8 @@ def upscale(
         ),
     ] = None,
     text_strength: Annotated[
-        float, option("--text-strength", help="0: no text, 1: as trained.", panel=WORDS)
+        float,
+        option("--text-strength", help="0: no text, 1: as trained, 2: exaggerated.", panel=WORDS),
     ] = 1.0,
     recursive: Recursive = True,
     glob: Glob = None,

@@ -136,9 +136,9 @@ class Upscaler:
             metadata=picture.metadata,
         )
 
-    def text(self, prompt: str) -> Tensor:
-        """The conditioning vector (E,) of a prompt at the text strength."""
-        return self.network.text(prompt)
+    def condition(self, prompt: str) -> Tensor:
+        """What the generator reads from a prompt at the text strength, (K,): for its ``render``."""
+        return self.network.condition(prompt)
 
     def _bands(self, canvas: Canvas, finish: Finish, prompt: str) -> Iterator[Tensor]:
         """A picture's rows, as its tiles come back."""

@@ -96,9 +96,9 @@ class Network:
         """
         return self._pool.submit(self._enlarge_cuts, list(canvases), list(indices), list(prompts))
 
-    def text(self, prompt: str) -> Tensor:
-        """The text vector (E,) of a prompt at the text strength."""
-        return self._pool.submit(lambda: self._texts([prompt])[0]).result()
+    def condition(self, prompt: str) -> Tensor:
+        """What the network reads from a prompt at the text strength, (K,)."""
+        return self._pool.submit(lambda: self._conditioned([prompt])[0]).result()
 
     def prepare(self, side: int) -> None:
         """Choose the batch size by the free memory of the device, for tiles of such a side.
@@ -256,7 +256,7 @@ class Network:
         size = 1 if self.device.type == "cpu" else max(1, len(missing))
         for start in range(0, len(missing), size):
             some = missing[start : start + size]
-            made = self.generator.condition(self._texts(some))
+            made = self._condition(some)
             known |= dict(zip(some, made, strict=True))
         with self._lock:
             if len(self._conditions) > KEPT_PROMPTS:
@@ -265,17 +265,21 @@ class Network:
         return torch.stack([known[p] for p in prompts])
 
     @torch.inference_mode()
-    def _texts(self, prompts: Sequence[str]) -> Tensor:
-        """Text vectors (B, E) of prompts at the text strength."""
-        asked = self.generator.clip.text(prompts)
+    def _condition(self, prompts: Sequence[str]) -> Tensor:
+        """What the network reads from prompts (B, K), at the text strength.
+
+        Strength acts on what was read from the text, not on the text: the network normalises text
+        embeddings, and a direction alone has no strength beyond its own.
+        """
+        asked = self.generator.condition(self.generator.clip.text(prompts))
         if self.text_strength == 1:
             return asked
         return torch.lerp(self._empty, asked, self.text_strength)
 
     @cached_property
     def _empty(self) -> Tensor:
-        """The text vector (1, E) of no words."""
-        return self.generator.clip.text([""])
+        """What the network reads from no words, (1, K)."""
+        return self.generator.condition(self.generator.clip.text([""]))
 
 
 def is_out_of_memory(error: Exception) -> bool:
