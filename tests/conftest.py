@@ -30,7 +30,21 @@ from clipsr_cli.models.generator import Generator, GeneratorConfig
 
 TESTS = Path(__file__).parent
 DATA = TESTS / "data"
-EXAMPLES = Path(__file__).parents[1] / "examples"
+# What people set for themselves, and what would let a test see the machine's own cache or token.
+SETTINGS = (
+    *("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"),
+    *("HF_ENDPOINT", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "CLIPSR_WEIGHTS"),
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def bare_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No settings of the machine's, and an empty cache, for the tests and what they start."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in SETTINGS:
+            patch.delenv(name, raising=False)
+        patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("hf")))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -81,10 +95,6 @@ def hub_server(
     module = importlib.util.module_from_spec(spec)
     sys.modules["hub_server"] = module
     spec.loader.exec_module(module)
-    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "CLIPSR_WEIGHTS"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path_factory.mktemp("hf")))
     # Read when the client is imported, which a test before may have had done.
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", "/nonexistent/token")

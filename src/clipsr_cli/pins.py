@@ -1,6 +1,5 @@
 """What is in the cache becomes rows of the user's own ``weights.toml``, with commit and sha256."""
 
-import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -11,8 +10,18 @@ from typing import Any
 import tomli_w
 
 from clipsr_cli import hub
+from clipsr_cli.encoders.place import place
 from clipsr_cli.errors import InputError, UnknownNameError, WeightsError, reason
-from clipsr_cli.weights import OWN, REGISTRY, Entry, own_registry, packaged, registry
+from clipsr_cli.weights import (
+    BUILTIN,
+    OWN,
+    REGISTRY,
+    TENSORS,
+    Entry,
+    own_registry,
+    packaged,
+    registry,
+)
 
 
 def pin(names: Sequence[str]) -> Path:
@@ -44,7 +53,8 @@ def pin(names: Sequence[str]) -> Path:
     for name in names:
         if name not in rows:
             raise UnknownNameError(f"entry of {REGISTRY}", name, rows)
-        text = put_row(text, name, pinned(name, rows[name]))
+        row = _as_written(pinned(name, rows[name]), path.parent)
+        text = put_row(text, name, row)
     write(path, text)
     return path
 
@@ -55,14 +65,10 @@ def write(path: Path, text: str) -> None:
     Raises:
         InputError: it cannot be written.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            aside.write_text(text, encoding="utf-8")
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
+        # Where the name is a link, the file behind it is meant.
+        with place(path.resolve()) as file:
+            file.write(text.encode())
     except OSError as error:
         raise InputError(f"Cannot write {path}: {reason(error)}.") from error
 
@@ -101,6 +107,22 @@ def pinned(name: str, row: Entry) -> Entry:
         sha256=tuple(digests),
         size=tuple(sizes),
         architecture=architecture,
+    )
+
+
+def _as_written(row: Entry, folder: Path) -> Entry:
+    """A row whose paths within the registry's folder count from there, as it reads them."""
+
+    def relative(file: str) -> str:
+        if file.startswith((BUILTIN, hub.SCHEME)) or not file.endswith((*TENSORS, ".json")):
+            return file
+        path = Path(file)
+        return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else file
+
+    return replace(
+        row,
+        files=tuple(relative(file) for file in row.files),
+        architecture=relative(row.architecture),
     )
 
 

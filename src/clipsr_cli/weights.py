@@ -101,8 +101,20 @@ class Entry:
         return self.parts(name)[self.scales.index(scale)]
 
     def paths(self) -> list[Path]:
-        """Where its files are to be, present or not."""
+        """Where its files are to be, present or not.
+
+        Raises:
+            WeightsError: the record of fetched files cannot be read.
+        """
         return [part.place() for part in self.parts("")]
+
+    @property
+    def present(self) -> bool:
+        """Whether all its files are here, in a format that is read.
+
+        Another program may have fetched what this one does not read.
+        """
+        return all(path.is_file() and path.suffix in hub.FORMATS for path in self.paths())
 
 
 @dataclass(frozen=True)
@@ -395,7 +407,7 @@ def _architecture(text: str, name: str) -> str | Path:
     path = Part(name, text).locate((".json",))
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"Cannot read {path}: {reason(error)}.") from error
     foreign = sorted(key for key in _keys(config) if _FOREIGN.fullmatch(key))
     if foreign:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import typer
 
 import clipsr_cli
 from clipsr_cli import cli
@@ -17,11 +18,18 @@ ENV = importlib.import_module("clipsr_cli.cli.env")
 HEAVY = {"torch", "torchvision", "open_clip", "huggingface_hub", "safetensors", "pyvips", "timm"}
 
 
-@pytest.mark.parametrize(
-    "command",
-    [(), ("upscale",), ("caption",), ("env",), ("weights",), ("weights", "list")],
-    ids=" ".join,
-)
+def every_command():
+    """The words of each command and group, the program's own () first."""
+
+    def below(command, words):
+        yield words
+        for name, child in getattr(command, "commands", {}).items():
+            yield from below(child, (*words, name))
+
+    yield from below(typer.main.get_command(cli.app), ())
+
+
+@pytest.mark.parametrize("command", list(every_command()), ids=" ".join)
 @pytest.mark.parametrize("option", ["--help", "-h"])
 def test_every_command_says_what_it_does(run, command, option):
     result = run(*command, option)
@@ -31,10 +39,12 @@ def test_every_command_says_what_it_does(run, command, option):
     assert result.stderr == ""
 
 
-def test_the_commands_are_listed(run):
-    listed = run("--help").stdout
+def test_the_commands_are_listed_by_what_they_belong_to(run):
+    commands = [command for command in every_command() if command]
 
-    assert [name for name in ("upscale", "caption", "env", "weights") if name not in listed] == []
+    assert ("upscale",) in commands
+    for command in commands:
+        assert command[-1] in run(*command[:-1], "--help").stdout
 
 
 @pytest.mark.parametrize("arguments", [(), ("weights",), ("upscale",)], ids=" ".join)

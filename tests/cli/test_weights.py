@@ -403,3 +403,17 @@ def test_a_clip_that_others_do_not_have_is_a_warning(run, make_generator, tmp_pa
 
     assert result.exit_code == 0
     assert "warning: its CLIP, own.json:own.safetensors" in result.stderr
+
+
+def test_a_strangers_registry_sends_nothing_to_the_terminal(run, tmp_path, monkeypatch):
+    (tmp_path / "weights.toml").write_text(
+        '["a\\u001b[31m"]\nkind = "clip"\ndescription = "d"\narchitecture = "ViT-B-32"\n'
+        'licence = "MIT\\u001b]0;owned\\u0007"\nfiles = ["a.safetensors"]\n'
+    )
+    monkeypatch.setenv("CLIPSR_WEIGHTS", str(tmp_path / "weights.toml"))
+
+    listed = run("weights", "list").stdout
+
+    assert "\x1b" not in listed
+    assert "\\x1b[31m" in listed
+    assert "\\x1b]0;owned" in listed

@@ -234,22 +234,3 @@ def test_a_device_that_is_not_there_gives_exit_5_at_once(plain, tmp_path):
     assert "Traceback" not in err
     assert out == ""
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (("--gpus", "0", "--device", "cpu"), "--gpus and --device cannot both be given"),
-        (("--gpus", "x"), "'x' is no device"),
-        (("--gpus", "cuda:0,cuda:0"), "--gpus names cuda:0 twice"),
-        (("--gpus", "0,cuda:0"), "--gpus names cuda:0 twice"),
-        (("--gpus", ","), "--gpus is empty"),
-    ],
-)
-def test_what_means_nothing_gives_exit_2(plain, tmp_path, options, said):
-    code, out, err = run("upscale", plain / "in", "-o", tmp_path / "out", *options)
-
-    assert code == 2, err
-    assert said in err
-    assert out == ""
-    assert not (tmp_path / "out").exists()

@@ -131,22 +131,3 @@ def test_without_ray_the_hint_says_how_to_install_it(command, tmp_path):
     assert "Traceback" not in err
     assert out == ""
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (("--engine", "ray", "--ray-workers", "0"), "--ray-workers is 0; it must be at least 1"),
-        (("--ray-workers", "2"), "--ray-address and --ray-workers need --engine ray"),
-        (("--ray-address", "auto"), "--ray-address and --ray-workers need --engine ray"),
-        (("--engine", "ray", "--gpus", "0"), "--gpus is for --engine local"),
-        (("--engine", "slurm"), "--engine is 'slurm'; it must be one of: local, ray"),
-    ],
-)
-def test_what_does_not_fit_together_gives_exit_2(plain, tmp_path, options, said):
-    code, out, err = run("upscale", plain / "in", "-o", tmp_path / "out", *options)
-
-    assert code == 2, err
-    assert said in err
-    assert out == ""
-    assert not (tmp_path / "out").exists()

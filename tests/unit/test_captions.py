@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from skimage.color import rgb2lab
 
 from clipsr_cli import captions
-from clipsr_cli.captions import CAPTIONERS, CaptionOptions, Fixed, reading
+from clipsr_cli.captions import CAPTIONERS, CaptionOptions, reading
 from clipsr_cli.captions.coca import Coca, Decoder, clean
 from clipsr_cli.captions.colours import SHADES, colour_words, to_lab
 from clipsr_cli.captions.labels import Labels
@@ -686,7 +686,3 @@ def test_a_captioner_that_fails_is_warned_about_and_leaves_the_prompt_empty(
 
     assert list(with_captions(jobs, CaptionOptions())) == jobs
     assert "a.png could not be captioned: out of memory" in caplog.text
-
-
-def test_a_captioner_is_no_more_than_a_method():
-    assert Fixed("x").caption([]) == []

@@ -7,8 +7,9 @@ import pytest
 
 from clipsr_cli import datasets
 from clipsr_cli.datasets import DATASETS, Options
-from clipsr_cli.datasets.files import captions, inside, read_json, read_names
+from clipsr_cli.datasets.files import captions, inside, read_json, read_names, write_text
 from clipsr_cli.datasets.splits import by_hash, by_lists
+from clipsr_cli.encoders import beside
 from clipsr_cli.errors import InputError, UnknownNameError
 
 NAMES = ["folder", "cub", "celeba", "coco", "ref-ytvos", "ref-sailvos"]
@@ -181,3 +182,24 @@ def test_captions_are_lines_of_words(tmp_path):
     path.write_bytes("\ufeffa red\tbird \r\n\n  \n\ufffd\na\ufffd\ufffdblue  bird".encode())
 
     assert captions(path) == ("a red bird", "a blue bird")
+
+
+def test_a_text_is_never_written_through_a_link(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    path = tmp_path / "out" / "a.txt"
+    path.parent.mkdir()
+    beside(path).symlink_to(victim)
+
+    write_text(path, "a bird\n")
+
+    assert victim.read_text() == "precious"
+    assert (path.read_text(), path.is_symlink()) == ("a bird\n", False)
+
+
+def test_a_text_with_the_longest_name_that_a_disk_takes_is_written(tmp_path):
+    path = tmp_path / ("n" * 251 + ".txt")
+
+    write_text(path, "a bird\n")
+
+    assert path.read_text() == "a bird\n"

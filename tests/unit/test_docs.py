@@ -2,6 +2,7 @@
 
 import re
 import runpy
+import tomllib
 from pathlib import Path
 
 from clipsr_cli.errors import ClipsrError
@@ -18,17 +19,13 @@ def test_the_two_commands_come_first():
 
 
 def test_every_command_and_exit_code_is_in_the_readme():
-    for command in (
-        "clipsr upscale",
-        "clipsr eval",
-        "clipsr train",
-        "clipsr data check",
-        "clipsr data prepare",
-        "clipsr caption",
-        "clipsr env",
-        *(f"clipsr weights {name}" for name in ("list", "pull", "verify", "pin", "push", "import")),
-    ):
-        assert command in README
+    import typer
+
+    from clipsr_cli.cli import app
+
+    for name, command in typer.main.get_command(app).commands.items():
+        for words in [f"{name} {inner}" for inner in getattr(command, "commands", ())] or [name]:
+            assert f"clipsr {words}" in README
 
     def family(kind):
         yield kind
@@ -59,6 +56,26 @@ def test_every_option_the_readme_names_exists():
         named = set(re.findall(r"(?<!\w)--[a-z][a-z-]+", section))
         assert named
         assert named - known == others
+
+
+def test_the_readmes_program_runs(tmp_path, monkeypatch, photo, capsys):
+    photo(tmp_path / "thumbs" / "a.png")
+    monkeypatch.chdir(tmp_path)
+    (program,) = re.findall(r"```python\n(.*?)\n```", README, re.DOTALL)
+
+    exec(program, {})
+
+    assert "Done(" in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "large").iterdir()] == ["a_x16.png"]
+
+
+def test_the_readme_tells_the_order_of_imports():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    layers = settings["tool"]["importlinter"]["contracts"][0]["layers"]
+    told = re.search(r"Imports point one way: `([^`]+)`", README)
+
+    assert told
+    assert re.split(r"\s*>\s*", " ".join(told[1].split())) == layers
 
 
 def test_files_and_modules_the_readme_names_exist():

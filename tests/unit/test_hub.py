@@ -627,6 +627,28 @@ def test_what_is_no_safetensors_file_is_refused(tmp_path, content):
         hub.read_metadata(path)
 
 
+def header(text):
+    return len(text).to_bytes(8, "little") + text
+
+
+@pytest.mark.parametrize(
+    "content", [header(b"[" * 300_000), header(b'{"__metadata__": {"clip": [1]}}')]
+)
+def test_a_header_that_is_made_to_confuse_is_refused(tmp_path, content):
+    path = tmp_path / FILE
+    path.write_bytes(content)
+
+    with pytest.raises(WeightsError, match="no whole safetensors file"):
+        hub.read_metadata(path)
+
+
+def test_json_of_endless_depth_is_refused(tmp_path):
+    (tmp_path / "deep.json").write_text("[" * 300_000)
+
+    with pytest.raises(WeightsError, match="not valid JSON"):
+        hub.check_readable(tmp_path / "deep.json")
+
+
 def test_a_file_that_cannot_be_read_is_said(tmp_path):
     with pytest.raises(WeightsError, match="Cannot read"):
         hub.read_metadata(tmp_path / "none.safetensors")

@@ -127,6 +127,37 @@ def test_what_cannot_be_pinned_is_said_and_nothing_written(rows, name, kind, mes
     assert rows.read_text() == OWN
 
 
+def test_paths_count_from_the_registrys_folder_before_and_after(own, monkeypatch):
+    monkeypatch.chdir(own.parent.parent)
+    monkeypatch.setenv("CLIPSR_WEIGHTS", f"{own.parent.name}/weights.toml")
+    own.parent.mkdir()
+    (own.parent / "clip.json").write_bytes(FILES["a.json"])
+    elsewhere = own.parent.parent / "b.safetensors"
+    elsewhere.write_bytes(FILES["a.safetensors"])
+    text = OWN.replace("hf://owner/repo/a.json", "clip.json")
+    own.write_text(text.replace("builtin:clipsr-mini-x4.safetensors", elsewhere.as_posix(), 1))
+    list(weights.pull("mine"))
+
+    pins.pin(["mine", "other"])
+
+    rows = weights.registry()
+    assert weights.find_clip("mine")[0] == own.relative_to(elsewhere.parent).with_name("clip.json")
+    assert tomllib.loads(own.read_text())["mine"]["architecture"] == "clip.json"
+    assert rows["other"].paths()[0] == elsewhere
+
+
+def test_a_registry_that_is_a_link_stays_one(rows, monkeypatch):
+    link = rows.parent.parent / "link.toml"
+    link.symlink_to(rows)
+    monkeypatch.setenv("CLIPSR_WEIGHTS", str(link))
+    list(weights.pull("mine"))
+
+    pins.pin(["mine"])
+
+    assert link.is_symlink()
+    assert "sha256" in rows.read_text()
+
+
 def test_a_file_that_cannot_be_written_is_said(own):
     own.parent.write_text("a file")
 

@@ -37,17 +37,26 @@ HIDDEN = (
 ESCAPES = {code: ascii(chr(code))[1:-1] for code in HIDDEN}
 
 
-def err() -> Console:
-    """The console on stderr, as it is now (tests and pipes replace it).
-
-    Text is shown as it is: ``[red].png`` and ``:cat:.png`` are file names, not markup.
+class _Plain(Console):
+    """Shows text as it is: ``[red].png`` and ``:cat:.png`` are file names, not markup; and what
+    would command the terminal, in tables too, as it is written in Python.
     """
-    return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(plain(text), **options)
+
+
+def err() -> Console:
+    """The console on stderr, as it is now (tests and pipes replace it)."""
+    return _Plain(stderr=True)
 
 
 def out() -> Console:
     """The console on stdout."""
-    return Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    return _Plain()
 
 
 def plain(text: str) -> str:

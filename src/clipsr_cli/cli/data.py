@@ -13,7 +13,6 @@ from clipsr_cli.errors import InputError
 if TYPE_CHECKING:
     from clipsr_cli.datasets import Part, Sample
 
-UNUSABLE = 2
 MOST_LISTED = 10
 
 data_app = typer.Typer(help="The datasets to train and evaluate on.", no_args_is_help=True)
@@ -44,11 +43,12 @@ def check(name: Name, data_root: DataRoot, group: Group = None, json: Json = Fal
     parts = dataset.check(data_root, options)
     samples: list[Sample] = []
     problem = next((part.found for part in parts if part.needed and not part.ok), "")
+    hint = ""
     if not problem:
         try:
             samples = dataset.read(data_root, options)
         except InputError as error:
-            problem = error.message
+            problem, hint = error.message, error.hint
     if json:
         found = {"dataset": name, "data_root": str(data_root), "usable": not problem}
         console.print_json(found | _as_json(parts, samples) | {"source": dataset.source})
@@ -57,8 +57,7 @@ def check(name: Name, data_root: DataRoot, group: Group = None, json: Json = Fal
         _show(parts, samples)
         console.out().print(f"\nSource: {dataset.source}")
     if problem:
-        console.show_error(InputError(f"{name} in {data_root} cannot be used: {problem}"))
-        raise typer.Exit(UNUSABLE)
+        raise InputError(f"{name} in {data_root} cannot be used: {problem}", hint=hint)
 
 
 @data_app.command()
@@ -67,17 +66,24 @@ def prepare(
     data_root: DataRoot,
     group: Group = None,
     held_back: Annotated[
-        float,
+        float | None,
         typer.Option(
             "--held-back",
-            help="Share of the pictures to test with, where the dataset has no split.",
+            help="Share of the pictures to test with, of folder and celeba; 0.05 by default.",
         ),
-    ] = 0.05,
+    ] = None,
 ) -> None:
     """Write the split and the captions that a dataset lacks; what is there is left alone."""
     from clipsr_cli import datasets
 
-    options = datasets.Options(held_back=held_back, group=group)
+    options = datasets.Options(group=group)
+    if held_back is not None:
+        if name in datasets.DATASETS and name not in datasets.SPLIT_BY_SHARE:
+            known = " and ".join(datasets.SPLIT_BY_SHARE)
+            raise InputError(
+                f"{name} is never split by --held-back.", hint=f"Only {known} are. Leave it out."
+            )
+        options = datasets.Options(held_back=held_back, group=group)
     written = datasets.find(name).prepare(data_root, options)
     for path in written[:MOST_LISTED]:
         console.out().print(f"Wrote {path}")

@@ -62,7 +62,6 @@ def _look() -> dict[str, Any]:
         "auto_precision": pick_precision("auto", device),
         "cache": str(cache_folder()),
         "models": {
-            name: "present" if all(path.is_file() for path in entry.paths()) else "missing"
-            for name, entry in registry().items()
+            name: "present" if entry.present else "missing" for name, entry in registry().items()
         },
     }

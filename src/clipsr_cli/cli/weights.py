@@ -24,15 +24,12 @@ Names = Annotated[
 @weights_app.command("list")
 def list_weights(json: Json = False) -> None:
     """List the known weights: kind, scales, size, licence, and whether they are present."""
-    from clipsr_cli.hub import FORMATS
     from clipsr_cli.weights import registry
 
     rows: list[dict[str, Any]] = []
     for name, entry in registry().items():
-        files = entry.paths()
-        # Another program may have fetched what this one does not read.
-        present = all(file.is_file() and file.suffix in FORMATS for file in files)
-        on_disk = sum(file.stat().st_size for file in files if file.is_file())
+        present = entry.present
+        on_disk = sum(file.stat().st_size for file in entry.paths() if file.is_file())
         rows.append(
             {
                 "name": name,

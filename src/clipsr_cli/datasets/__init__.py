@@ -14,10 +14,22 @@ from clipsr_cli.datasets.folds import CATEGORIES, fold
 from clipsr_cli.datasets.sample import Box, Dataset, Options, Part, Sample
 from clipsr_cli.errors import InputError, UnknownNameError, reason
 
-__all__ = ["DATASETS", "Box", "Dataset", "Options", "Part", "Sample", "find", "read"]
+__all__ = [
+    "DATASETS",
+    "SPLIT_BY_SHARE",
+    "Box",
+    "Dataset",
+    "Options",
+    "Part",
+    "Sample",
+    "find",
+    "read",
+]
 
 Result = TypeVar("Result")
 DEFAULTS = Options()
+# Those for which ``prepare`` fixes a split.
+SPLIT_BY_SHARE = ("folder", "celeba")
 
 
 def find(name: str) -> Dataset:

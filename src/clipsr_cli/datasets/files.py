@@ -1,18 +1,19 @@
-"""Read a dataset's files, which somebody else wrote: text, JSON, pickled names, captions.
+"""Read and write the files of a dataset: text, JSON, pickled names, captions.
 
-Whatever is wrong with one is an InputError, and no name in one leads out of its folder.
+Somebody else wrote what is read: whatever is wrong with it is an InputError, and no name in it
+leads out of its folder.
 """
 
 import json
 import os
 import pickle
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from reprlib import repr as brief
 from typing import Any, TypeVar
 
+from clipsr_cli.encoders.place import place
 from clipsr_cli.errors import InputError, reason
 from clipsr_cli.prompts import one_line, read_text
 
@@ -176,14 +177,10 @@ def write_text(path: Path, text: str) -> Path:
     Raises:
         InputError: it cannot be written.
     """
-    aside = path.with_name(f".{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # What of a file's name is not UTF-8 becomes an escape that JSON understands.
-        aside.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
-        aside.replace(path)
+        with place(path) as file:
+            # What of a file's name is not UTF-8 becomes an escape that JSON understands.
+            file.write(text.encode("utf-8", "backslashreplace"))
     except (OSError, ValueError) as error:
-        with suppress(OSError, ValueError):
-            aside.unlink()
         raise InputError(f"Cannot write {path}: {reason(error)}.") from error
     return path

@@ -15,6 +15,8 @@ LIST = "filenames.pickle"
 def by_hash(names: Iterable[str], held_back: float, *, at_least_one: bool = True) -> dict[str, str]:
     """Put names into ``train`` or ``test``, so that a name's split stays when others are added.
 
+    The one exception is the name held back because the share alone gives none.
+
     Args:
         names: file names, or whatever is to stay together.
         held_back: share in ``test``, from 0 to 1.

@@ -44,10 +44,13 @@ def read_metadata(path: Path) -> dict[str, str]:
         ends = [row["data_offsets"][1] for name, row in header.items() if name != "__metadata__"]
         if 8 + length + max(ends, default=0) != size:
             raise ValueError("its tensors and its size do not agree")
-        return dict(header.get("__metadata__", {}))
+        notes = dict(header.get("__metadata__", {}))
+        if not all(isinstance(note, str) for note in notes.values()):
+            raise ValueError("its notes are no texts")
+        return notes
     except OSError as error:
         raise WeightsError(f"Cannot read {path}: {reason(error)}.") from error
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
         raise WeightsError(f"{path} is no whole safetensors file: {reason(error)}.") from error
 
 
@@ -64,5 +67,5 @@ def check_readable(path: Path) -> None:
         json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise WeightsError(f"Cannot read {path}: {reason(error)}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WeightsError(f"{path} is not valid JSON: {reason(error)}.") from error
