@@ -26,7 +26,8 @@ Kind = Literal["generator", "clip", "captioner"]
 TITLES: dict[Kind, str] = {"generator": "generator", "clip": "CLIP", "captioner": "captioner"}
 
 _SHA256 = re.compile(r"[0-9a-f]{64}|")
-_ARCHITECTURE = re.compile(r"[A-Za-z0-9_.-]+")
+# A name that open_clip takes for nothing else: no scheme, no path.
+ARCHITECTURE = re.compile(r"[A-Za-z0-9_.-]+")
 # ARCHITECTURE:FILE, but not the colons of hf:// and C:\.
 _COLON = re.compile(r"(?<!^[A-Za-z]):(?!//)")
 # What in an open_clip config would make it fetch other things, or run a repository's code.
@@ -399,7 +400,7 @@ def _architecture(text: str, name: str) -> str | Path:
         WeightsError: the file is missing, broken, or would have other things fetched or run.
     """
     if not text.endswith(".json"):
-        if not _ARCHITECTURE.fullmatch(text):
+        if not ARCHITECTURE.fullmatch(text):
             raise InputError(
                 f"{text!r} is no architecture.", hint="Give an open_clip name or a .json file."
             )

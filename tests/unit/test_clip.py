@@ -87,6 +87,20 @@ def test_an_unknown_architecture_is_refused_by_name():
         Clip.create("ViT-Z-99")
 
 
+@pytest.mark.parametrize("stem", ["local-dir:evil", "hf-hub:evil", "a b"])
+def test_a_config_is_never_named_as_a_place_to_load_code_from(tmp_path, stem):
+    config = tmp_path / f"{stem}.json"
+    config.write_bytes(TINY.read_bytes())
+    evil = tmp_path / "evil"
+    evil.mkdir()
+    (evil / "open_clip_config.json").write_text("{}")
+
+    with pytest.raises(InputError, match="cannot be a model's name") as caught:
+        Clip.create(config)
+
+    assert "Rename it" in caught.value.hint
+
+
 def test_a_convolutional_clip_is_refused(tmp_path):
     config = TINY.read_text().replace('"layers": 3', '"layers": [1, 1, 1, 1]')
     path = tmp_path / "tiny-resnet.json"

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from clipsr_cli.errors import InputError, WeightsError
+from clipsr_cli.weights import ARCHITECTURE
 
 
 class Clip(nn.Module):
@@ -149,6 +150,12 @@ def create_model(
         WeightsError: the file does not hold exactly this architecture's tensors.
     """
     if isinstance(architecture, Path):
+        # In a name, open_clip takes "local-dir:x" and the like for places to load code from.
+        if not ARCHITECTURE.fullmatch(architecture.stem):
+            raise InputError(
+                f"{architecture} cannot be a model's name for open_clip.",
+                hint="Rename it: letters, digits, '_', '-' and '.' will do.",
+            )
         open_clip.add_model_config(architecture)
         architecture = architecture.stem
     if open_clip.get_model_config(architecture) is None:
