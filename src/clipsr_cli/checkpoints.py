@@ -1,4 +1,4 @@
-"""Generators and CLIPs as safetensors files that say what they hold.
+"""Networks as safetensors files that say what they hold.
 
 A generator's file carries in its header: the format version, the architecture's name, its config,
 its scale, the name of the CLIP it was trained with, and notes on its training (``dataset``,
@@ -55,10 +55,12 @@ def save_generator(
         architecture: a name in ``models.ARCHITECTURES``.
         half: store fp16, half the size; loading brings fp32 back.
         notes: on its training; names in ``NOTES`` only.
+
+    Raises:
+        WeightsError: values are too large for fp16.
     """
     notes = dict(notes or {})
     assert notes.keys() <= NOTES, notes
-    tensors = {k: (v.half() if half else v).detach().cpu().contiguous() for k, v in state.items()}
     metadata = {
         "format": FORMAT,
         "architecture": architecture,
@@ -66,6 +68,44 @@ def save_generator(
         "scale": str(config.scale),
         "clip": clip,
     } | notes
+    _write(_in_half(state) if half else state, path, metadata)
+
+
+def save_clip(state: Mapping[str, Tensor], path: Path, *, steps: int) -> None:
+    """Write a CLIP's weights in open_clip's key format and fp16, aside first.
+
+    Args:
+        state: the open_clip model's state dict.
+        path: the safetensors file.
+        steps: of its training, for the header.
+
+    Raises:
+        WeightsError: values are too large for fp16.
+    """
+    # The mask is no weight: open_clip builds it.
+    tensors = {name: tensor for name, tensor in state.items() if name != "attn_mask"}
+    _write(_in_half(tensors), path, {"steps": str(steps)})
+
+
+def _in_half(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors in fp16.
+
+    Raises:
+        WeightsError: one would become infinite; the message names the first few.
+    """
+    most = torch.finfo(torch.float16).max
+    large = [name for name, tensor in tensors.items() if bool((tensor.abs() > most).any())]
+    if large:
+        raise WeightsError(
+            f"{len(large)} tensor(s) hold values that are too large for half precision: "
+            f"{', '.join(large[:5])}."
+        )
+    return {name: tensor.half() for name, tensor in tensors.items()}
+
+
+def _write(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    """Write a safetensors file, aside first."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(path.name + ".tmp")
     try:
@@ -108,17 +148,22 @@ def copy_in_half(source: Path, target: Path) -> None:
     """Copy a generator's file to one of half the size: fp16 tensors, the same header.
 
     Raises:
-        WeightsError: the source is broken.
+        WeightsError: the source is broken, or holds values that are too large for fp16.
     """
-    header = read_header(source)
-    save_generator(
-        read_tensors(source),
-        header.config,
-        header.clip,
-        target,
-        architecture=header.architecture,
-        notes=header.notes,
-    )
+    header, tensors = read_header(source), read_tensors(source)
+    try:
+        save_generator(
+            tensors,
+            header.config,
+            header.clip,
+            target,
+            architecture=header.architecture,
+            notes=header.notes,
+        )
+    except WeightsError as error:
+        raise WeightsError(
+            f"Cannot write {target}: {error}", hint=f"Use {source}, which is in full precision."
+        ) from error
 
 
 def load_generator(path: Path, clip: Clip) -> AnyGenerator:

@@ -1,15 +1,22 @@
 """A generator survives its file, and a wrong file is refused with its reason."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from clipsr_cli.checkpoints import (
+    copy_in_half,
     load_generator,
     read_header,
+    save_clip,
     save_generator,
 )
 from clipsr_cli.errors import WeightsError
+from clipsr_cli.models.clip import Clip
+
+TINY = Path(__file__).parents[1] / "data" / "tiny-clip.json"
 
 
 def test_a_generator_comes_back_as_it_was_saved(make_generator, tiny_clip, tmp_path):
@@ -62,6 +69,49 @@ def test_half_a_size_costs_next_to_nothing(make_generator, tiny_clip, tmp_path):
         difference = (load_generator(path, tiny_clip)(low, text) - generator(low, text)).abs().max()
 
     assert difference < 1 / 255
+
+
+def test_values_that_half_cannot_hold_are_refused_and_nothing_is_written(
+    make_generator, tiny_clip, tmp_path
+):
+    generator = make_generator(4)
+    state = generator.learned_state() | {"stem.bias": torch.full((8,), 1e5)}
+    full, target = tmp_path / "full.safetensors", tmp_path / "half.safetensors"
+    save_generator(state, generator.config, "tiny", full, half=False)
+
+    with pytest.raises(WeightsError, match=r"too large for half precision: stem\.bias"):
+        save_generator(state, generator.config, "tiny", target)
+    with pytest.raises(WeightsError, match=r"half\.safetensors: .*stem\.bias") as caught:
+        copy_in_half(full, target)
+    assert str(full) in caught.value.hint
+    with pytest.raises(WeightsError, match="logit_scale"):
+        save_clip({"logit_scale": torch.tensor(-1e5)}, target, steps=1)
+    assert [p.name for p in tmp_path.iterdir()] == ["full.safetensors"]
+
+
+def test_a_copy_in_half_says_the_same_of_itself(make_generator, tmp_path):
+    generator = make_generator(8)
+    full, half = tmp_path / "full.safetensors", tmp_path / "half.safetensors"
+    notes = {"dataset": "cub", "steps": "3"}
+    save_generator(
+        generator.learned_state(), generator.config, "tiny", full, half=False, notes=notes
+    )
+
+    copy_in_half(full, half)
+
+    assert read_header(half) == read_header(full)
+    assert {t.dtype for t in load_file(half).values()} == {torch.float16}
+
+
+def test_a_clip_comes_back_from_its_file(tiny_clip, tmp_path):
+    path = tmp_path / "deep" / "clip.safetensors"
+    save_clip(tiny_clip.model.state_dict(), path, steps=3)
+
+    again = Clip.create(TINY, path)
+
+    for text in ("a bird", "two birds"):
+        torch.testing.assert_close(again.text([text]), tiny_clip.text([text]), rtol=0.01, atol=0.01)
+    assert "attn_mask" not in load_file(path)
 
 
 @pytest.fixture

@@ -96,21 +96,20 @@ def import_released(
         config: the network's sizes.
 
     Raises:
-        WeightsError: the file is not such a checkpoint, or the target cannot be written.
+        WeightsError: the file is not such a checkpoint, its values are too large for fp16, or the
+            target cannot be written.
     """
     found = read_released(path, config)
-    largest = torch.finfo(torch.float16).max
-    if half and any(bool((tensor.abs() > largest).any()) for tensor in found.tensors.values()):
-        raise WeightsError(
-            f"{path} holds values that are too large for half precision.",
-            hint="Keep the file in full: --full-precision",
-        )
     counts = {"epoch": found.epoch, "steps": found.steps}
     notes = NOTES | {name: str(count) for name, count in counts.items() if count is not None}
     try:
         save_generator(
             found.tensors, config, clip, target, architecture=ARCHITECTURE, half=half, notes=notes
         )
+    except WeightsError as error:
+        raise WeightsError(
+            f"Cannot write {target}: {error}", hint="Keep the file in full: --full-precision"
+        ) from error
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"Cannot write {target}: {reason(error)}.") from error
     return Summary(
