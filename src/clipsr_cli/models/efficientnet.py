@@ -94,10 +94,16 @@ class EfficientNetLite(nn.Module):
             ) from error
         return network
 
+    @staticmethod
+    def scaled(images: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) in [0, 1] as ``network`` takes them: TensorFlow's scaling, not
+        torchvision's.
+        """
+        return (images * 255 - 127) / 128
+
     def maps(self, images: Tensor) -> list[Tensor]:
         """The six feature maps (B, C, h, w), each pixel's channels scaled to length 1."""
-        # TensorFlow's scaling, not torchvision's.
-        x = self.network.bn1(self.network.conv_stem((images * 255 - 127) / 128))
+        x = self.network.bn1(self.network.conv_stem(self.scaled(images)))
         maps = [x]
         for stage in self.network.blocks[:STAGES]:
             x = stage(x)

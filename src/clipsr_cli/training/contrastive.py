@@ -108,14 +108,29 @@ def retrieval(clip: Clip, pictures: Pictures) -> dict[str, float]:
     """
     captions = sorted({sample.captions[0] for sample in pictures.samples})
     texts = F.normalize(clip.text(captions), dim=1)
-    found = []
-    for index, sample in enumerate(pictures.samples):
-        image = F.normalize(clip.image(to_tensor(pictures.pixels(index))[None]), dim=1)
-        order = (image @ texts.T)[0].argsort(descending=True)
-        found.append(int((order == captions.index(sample.captions[0])).nonzero()))
-    ranks = np.array(found)
+    ranks = np.array(
+        [
+            rank(clip, pictures.pixels(index), texts, captions.index(sample.captions[0]))
+            for index, sample in enumerate(pictures.samples)
+        ]
+    )
     return {
         "recall@1": float((ranks < 1).mean()),
         "recall@5": float((ranks < 5).mean()),
         "chance@1": 1 / len(captions),
     }
+
+
+@torch.no_grad()
+def rank(clip: Clip, pixels: np.ndarray, texts: Tensor, right: int) -> int:
+    """How many of some texts lie nearer to a picture in CLIP than the right one does.
+
+    Args:
+        clip: the CLIP.
+        pixels: (H, W, 3) uint8.
+        texts: their embeddings (N, E), each of length 1.
+        right: the number of the right one.
+    """
+    image = F.normalize(clip.image(to_tensor(pixels)[None]), dim=1)
+    order = (image @ texts.T)[0].argsort(descending=True)
+    return int((order == right).nonzero())
