@@ -47,8 +47,8 @@ def read_high(sample: Sample, short_side: int | None = None) -> np.ndarray:
     """Decode a sample's picture to (H, W, 3) uint8 RGB.
 
     Args:
-        sample: cut to a square about its object, brought to a short side of 304, where it has a
-            box.
+        sample: where it has a box, it is cut to a square about its object, and reduced to a short
+            side of 304 where larger.
         short_side: reduce a larger picture to it.
 
     Raises:

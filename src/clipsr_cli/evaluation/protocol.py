@@ -11,8 +11,8 @@ from clipsr_cli.datasets import Sample
 from clipsr_cli.degradation import KERNELS
 from clipsr_cli.errors import InputError, UnknownNameError
 
-# Where a dataset gives the object's box: a square about it, so much larger, brought to a short
-# side, as the method's authors cut CUB.
+# Where a dataset gives the object's box: a square about it, so much larger, and reduced to a short
+# side where it is larger still, as the method's authors cut CUB.
 BOX_MARGIN = 1.5
 BOX_SHORT_SIDE = 304
 CROPS = ("centre", "none")
