@@ -320,18 +320,23 @@ def test_a_results_folder_of_any_name_is_scored_as_it_is(samples, tmp_path, phot
     assert np.array_equal(kept, np.asarray(Image.open(samples[0].path)))
 
 
+class Count:
+    """Gathers how many pictures there are."""
+
+    def __init__(self, _):
+        self.seen = 0
+
+    def add(self, _):
+        self.seen += 1
+
+    def value(self):
+        return float(self.seen)
+
+
+COUNT = Metric(title="n", higher_is_better=True, gather=Count)
+
+
 def test_a_score_of_the_whole_set_alone_is_enough(samples, tmp_path, photo):
-    class Count:
-        def __init__(self, _):
-            self.seen = 0
-
-        def add(self, _):
-            self.seen += 1
-
-        def value(self):
-            return float(self.seen)
-
-    count = Metric(title="n", higher_is_better=True, gather=Count)
     for sample in samples:
         photo(tmp_path / "mine" / sample.name, width=90, height=80, seed=99)
     assessment = ResultsAssessment(
@@ -339,7 +344,7 @@ def test_a_score_of_the_whole_set_alone_is_enough(samples, tmp_path, photo):
         tmp_path / "hr",
         captions={},
         protocol=Protocol(scale=None),
-        metrics={"n": count},
+        metrics={"n": COUNT},
         setting=Setting(),
     )
     list(assessment.run())
@@ -349,7 +354,7 @@ def test_a_score_of_the_whole_set_alone_is_enough(samples, tmp_path, photo):
         raise ImageError("no")
 
     broken = [PLAINS[0], Contender(name="bad", enlarge=fails, fingerprint="")]
-    report, _ = assess(samples, metrics={"n": count}, found=broken)
+    report, _ = assess(samples, metrics={"n": COUNT}, found=broken)
     assert report.whole["bicubic"] == {"n": 0.0}
 
 
@@ -383,6 +388,60 @@ def results(tmp_path, **more):
         setting=Setting(),
         **more,
     )
+
+
+def test_a_second_run_over_results_scores_only_what_is_new(tmp_path, photo):
+    for name in ("a.png", "b.png", "c.png"):
+        photo(tmp_path / "hr" / name, width=40, height=40)
+        photo(tmp_path / "results" / name, width=40, height=40, seed=1)
+    scored = []
+
+    def score(compared, _):
+        scored.append(compared)
+        return compared.result.mean().item()
+
+    metrics = {"mean": Metric(title="mean", higher_is_better=True, score=score), "n": COUNT}
+
+    def run():
+        scored.clear()
+        assessment = ResultsAssessment(
+            tmp_path / "results",
+            tmp_path / "hr",
+            captions={},
+            protocol=Protocol(scale=4),
+            metrics=metrics,
+            setting=Setting(scale=4),
+            enlargers={"bicubic": PLAIN["bicubic"]},
+            folder=Folder(tmp_path / "report", {}),
+        )
+        list(assessment.run())
+        assessment.folder.close()
+        lines = (tmp_path / "report" / "rows.jsonl").read_text().splitlines()
+        return assessment.report(), len(scored), len(lines)
+
+    first, *counts = run()
+    assert counts == [6, 6]
+    again, *counts = run()
+    assert counts == [0, 6]
+    assert (again.rows, again.whole) == (first.rows, first.whole)
+
+    # Another result; then another reference, which the bicubic picture is made from, too.
+    photo(tmp_path / "results" / "b.png", width=40, height=40, seed=2)
+    changed, *counts = run()
+    assert counts == [1, 7]
+    assert changed.column("results", "mean") != first.column("results", "mean")
+    photo(tmp_path / "hr" / "c.png", width=40, height=40, seed=3)
+    assert run()[1:] == (2, 9)
+
+
+def test_a_second_run_with_scores_of_the_whole_set_keeps_each_row_once(samples, tmp_path):
+    for _ in range(2):
+        folder = Folder(tmp_path / "report", {})
+        report, _ = assess(samples, metrics=MEASURED | {"n": COUNT}, folder=folder)
+        folder.close()
+
+    assert report.whole["lanczos"] == {"n": 5.0}
+    assert len((tmp_path / "report" / "rows.jsonl").read_text().splitlines()) == 2 * 5
 
 
 def test_results_are_matched_by_stem_and_what_stands_alone_is_named(tmp_path, photo):

@@ -9,10 +9,12 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+from torch import Tensor
+
 from clipsr_cli.datasets import Sample
 from clipsr_cli.errors import ClipsrError
 from clipsr_cli.evaluation.contenders import Contender, distinct
-from clipsr_cli.evaluation.folder import Folder
+from clipsr_cli.evaluation.folder import Folder, digest_picture
 from clipsr_cli.evaluation.pairs import Pair, make_pair, results_on_disk, to_8_bit
 from clipsr_cli.evaluation.protocol import Protocol, choose_prompts, some_names
 from clipsr_cli.evaluation.report import Estimate, Report, Row, difference
@@ -126,15 +128,17 @@ class Assessment:
         """One contender's scores of one pair: kept ones, where they are of the same result."""
         # Only of results with the protocol's prompts.
         gatherings = self._gatherings.get(label, {})
-        folder = self.folder
+        folder, kept = self.folder, None
         if folder is not None:
             folder.keep_pair(pair)
             kept = folder.row(label, contender.fingerprint, pair)
             if kept is not None and not gatherings:
                 return kept
         result = to_8_bit(contender.enlarge(pair)).cpu()
-        row = score(pair, result, self.metrics, self.setting)
         self._made += [(gathering, compare(pair, result)) for gathering in gatherings.values()]
+        if kept is not None:
+            return kept
+        row = score(pair, result, self.metrics, self.setting)
         if folder is not None:
             folder.keep(label, contender.fingerprint, pair, result, row)
         return row
@@ -220,13 +224,9 @@ class ResultsAssessment:
                 if kind not in made:
                     rows.append(Row(name=name, prompt="", caption=pair.caption, scores={}))
                     continue
-                row = score(pair, made[kind], self.metrics, self.setting)
-                rows.append(row)
+                rows.append(self._row(kind, pair, made[kind]))
                 for gathering in self._gatherings.get(kind, {}).values():
                     gathering.add(compare(pair, made[kind]))
-                if self.folder is not None:
-                    self.folder.keep_pair(pair)
-                    self.folder.keep(kind, "", pair, made[kind], row)
             yield name
 
     def report(self) -> Report:
@@ -246,6 +246,18 @@ class ResultsAssessment:
             whole=whole,
             failed=self._failed,
         )
+
+    def _row(self, kind: str, pair: Pair, result: Tensor) -> Row:
+        """The scores of one result: kept ones, where they are of the same pictures."""
+        if self.folder is None:
+            return score(pair, result, self.metrics, self.setting)
+        self.folder.keep_pair(pair)
+        fingerprint = digest_picture(result)
+        row = self.folder.row(kind, fingerprint, pair)
+        if row is None:
+            row = score(pair, result, self.metrics, self.setting)
+            self.folder.keep(kind, fingerprint, pair, result, row)
+        return row
 
 
 def _gatherings(

@@ -120,7 +120,7 @@ class Folder:
         }
 
     def _key(self, model: str, fingerprint: str, pair: Pair) -> tuple[str, ...]:
-        picture = _digest(to_pixels(pair.high).tobytes())
+        picture = digest_picture(pair.high)
         return (self.rules, fingerprint, model, pair.name, pair.prompt, pair.caption, picture)
 
     def _read(self) -> None:
@@ -146,6 +146,11 @@ class Folder:
     @staticmethod
     def _write(path: Path, image: Tensor, *, gray: bool) -> None:
         encoders.write(Picture(pixels=to_pixels(image), gray=gray), path, "png")
+
+
+def digest_picture(image: Tensor) -> str:
+    """What tells a picture (3, H, W) in [0, 1] from another of its size: a digest of its pixels."""
+    return _digest(to_pixels(image).tobytes())
 
 
 def _safe(name: str) -> str:
