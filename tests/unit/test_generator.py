@@ -138,11 +138,22 @@ def test_tifblock_is_a_residual_around_its_convolution():
         ({"scale": 4, "text_norm": "batch"}, "batch"),
         ({"scale": 4, "skip": "nearest"}, "nearest"),
         ({"scale": 4, "prompts": 0}, "0"),
+        ({"scale": 4, "widths": (-1, 8, 8, 8)}, r"widths is \(-1, 8, 8, 8\)"),
+        ({"scale": 4, "head_widths": (8, 0)}, r"head_widths is \(8, 0\)"),
+        ({"scale": 4, "encoder_blocks": (1, 1, 1, -2)}, "encoder_blocks is"),
+        ({"scale": 4, "decoder_blocks": (-1, 1, 1, 1)}, "decoder_blocks is"),
+        ({"scale": 4, "text_hidden": 0}, "text_hidden is 0"),
     ],
 )
 def test_a_wrong_config_is_refused_with_its_value(settings, named):
     with pytest.raises(InputError, match=named):
         GeneratorConfig(**settings)
+
+
+def test_a_level_may_do_without_blocks(make_generator, tiny_clip):
+    generator = make_generator(4, encoder_blocks=(0, 1, 1, 1), decoder_blocks=(1, 1, 1, 0))
+
+    assert generator(torch.rand(1, 3, 8, 8), tiny_clip.text(["a"])).shape == (1, 3, 32, 32)
 
 
 def test_more_prompts_than_clip_has_blocks_are_refused(tiny_clip):

@@ -11,7 +11,7 @@ import torch
 
 from clipsr_cli.checkpoints import load_generator, read_header, read_tensors
 from clipsr_cli.config import build, read_toml
-from clipsr_cli.errors import ClipsrError, InputError
+from clipsr_cli.errors import ClipsrError, DeviceError, InputError
 from clipsr_cli.models.discriminator import DiscriminatorConfig
 from clipsr_cli.models.generator import GeneratorConfig
 from clipsr_cli.training import train
@@ -23,6 +23,7 @@ from clipsr_cli.training.config import (
 )
 from clipsr_cli.training.contrastive import contrastive_loss, retrieval, train_clip
 from clipsr_cli.training.data import Pictures, read_source
+from clipsr_cli.training.parallel import fair_memory, own_device
 from clipsr_cli.training.run import as_toml, checkpoints
 
 TINY = GeneratorConfig(
@@ -384,6 +385,66 @@ def test_equal_captions_are_right_answers_to_each_other():
 
     assert shared < apart + 1e-6
     assert shared == pytest.approx(2 / 3 * np.log(2), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"sources": ()}, "sources is empty"),
+        ({"steps": 0}, "steps is 0"),
+        ({"batch_size": -3}, "batch_size is -3"),
+        ({"save_every": 0}, "save_every is 0"),
+        ({"learning_rate": -1.0}, r"learning_rate is -1\.0"),
+        ({"weight_decay": -0.1}, r"weight_decay is -0\.1"),
+        ({"warmup": -1}, "warmup is -1"),
+        ({"seed": -1}, "seed is -1"),
+        ({"patch_dropout": 7.0}, r"patch_dropout is 7\.0"),
+        ({"patch_dropout": 1.0}, r"patch_dropout is 1\.0"),
+    ],
+)
+def test_a_wrong_setting_of_a_clip_s_training_is_refused(source, settings, named):
+    settings = {"sources": (source,), "architecture": Path("clip.json"), "steps": 1} | settings
+
+    with pytest.raises(InputError, match=named):
+        ClipTrainConfig(**settings)
+
+
+def test_memory_is_shared_by_the_processes_of_a_machine_or_container(monkeypatch):
+    monkeypatch.setattr("clipsr_cli.training.parallel.available_memory", lambda: 12_000)
+    assert fair_memory() == 12_000
+
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert fair_memory() == 3_000
+
+
+@pytest.mark.parametrize(
+    ("name", "gpu", "local", "own"),
+    [
+        ("auto", False, None, "cpu"),
+        ("auto", False, "1", "cpu"),
+        ("auto", True, None, "auto"),
+        ("auto", True, "1", "cuda:1"),
+        ("cuda", True, "1", "cuda:1"),
+        ("cuda:1", True, None, "cuda:1"),
+        ("cpu", True, "1", "cpu"),
+    ],
+)
+def test_each_process_takes_a_device_that_training_runs_on(monkeypatch, name, gpu, local, own):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    if local is not None:
+        monkeypatch.setenv("LOCAL_RANK", local)
+        monkeypatch.setenv("WORLD_SIZE", "2")
+
+    assert own_device(name) == own
+
+
+def test_a_device_that_training_cannot_share_or_use_is_refused(monkeypatch):
+    with pytest.raises(DeviceError, match="mps"):
+        own_device("mps")
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(DeviceError, match="2 processes"):
+        own_device("cuda:0")
 
 
 def test_a_clip_learns_and_a_resumed_one_equals_an_uninterrupted_one(source, tmp_path):

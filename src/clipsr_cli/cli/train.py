@@ -226,13 +226,14 @@ def _run(
     from clipsr_cli.models.clip import Clip
     from clipsr_cli.runtime import describe_device, pick_device
     from clipsr_cli.training import train as run_training
+    from clipsr_cli.training.parallel import own_device
     from clipsr_cli.weights import find_clip
 
     clip = Clip.create(*find_clip(config.clip), name=config.clip)
     first = int(os.environ.get("RANK", "0")) == 0
     quiet = quiet or not first
     if not quiet:
-        where = describe_device(pick_device(config.device))
+        where = describe_device(pick_device(own_device(config.device)))
         console.say(f"Training x{config.generator.scale} for {config.steps} steps on {where}.")
         console.say(f"Everything goes to {folder}.")
     last: dict[str, float] = {}

@@ -49,6 +49,15 @@ class GeneratorConfig:
             raise InputError(f"text_norm is {self.text_norm!r}; it must be one of {TEXT_NORMS}.")
         if self.skip not in SKIPS:
             raise InputError(f"skip is {self.skip!r}; it must be one of {SKIPS}.")
+        # A level may do without blocks.
+        least = {"widths": 1, "encoder_blocks": 0, "decoder_blocks": 0, "head_widths": 1}
+        for name, lowest in least.items():
+            if min(getattr(self, name)) < lowest:
+                raise InputError(
+                    f"{name} is {getattr(self, name)}; it must hold numbers from {lowest} up."
+                )
+        if self.text_hidden < 1:
+            raise InputError(f"text_hidden is {self.text_hidden}; it must be at least 1.")
         if self.prompts < 1:
             raise InputError(f"prompts is {self.prompts}; at least one block must be prompted.")
 
@@ -101,6 +110,9 @@ class Generator(nn.Module):
         low      (B, 3, h, w)      RGB in [0, 1]; h, w >= 1, trained from 8 up
         text     (B, E)            ``clip.text(prompts)``
         returns  (B, 3, h*s, w*s)  RGB, about [0, 1], not clamped
+
+    Raises:
+        InputError: the CLIP has too few blocks for ``config.prompts``.
     """
 
     def __init__(self, config: GeneratorConfig, clip: Clip) -> None:

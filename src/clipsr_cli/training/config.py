@@ -37,7 +37,9 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class ClipTrainConfig:
-    """Training a CLIP from nothing with the contrastive objective (Radford et al. 2021)."""
+    """Training a CLIP: from nothing with the contrastive objective (Radford et al. 2021), or its
+    image tower under teachers (scripts/distil_clip.py).
+    """
 
     sources: tuple[Source, ...]
     architecture: Path
@@ -48,8 +50,21 @@ class ClipTrainConfig:
     warmup: int = 50
     # Share of the patches left out: training is that much faster (Li et al. 2023, FLIP).
     patch_dropout: float = 0.5
+    # Steps between evaluations on held-back pictures, after each of which the weights are written.
     save_every: int = 100
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            raise InputError("sources is empty; name at least one dataset to train on.")
+        for name in ("steps", "batch_size", "save_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        for name in ("learning_rate", "weight_decay", "warmup", "seed"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be 0 or more.")
+        if not 0 <= self.patch_dropout < 1:
+            raise InputError(f"patch_dropout is {self.patch_dropout}; it must be in [0, 1).")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +83,7 @@ class LossConfig:
     perceptual_network: str = "lpips"
     # Enlargements at which they are compared, one drawn for each step.
     perceptual_zooms: tuple[float, ...] = (1.0,)
-    # Steps on L1 alone, before the perceptual loss joins.
+    # Steps on L1 and consistency, before the perceptual loss joins.
     perceptual_from: int = 0
     # What the discriminator says of the result; 0 leaves the discriminator out.
     adversarial: float = 0.01
@@ -105,7 +120,9 @@ class LossConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """What is written while a training runs; none of it changes the weights."""
+    """What is written while a training runs, what it takes of the machine, and when it is given up;
+    none of it changes the weights.
+    """
 
     # Steps between evaluations on held-back pictures; each writes a checkpoint.
     evaluate_every: int = 500
@@ -122,7 +139,7 @@ class RunConfig:
     # Threads that decode and cut pictures.
     workers: int = 4
     # In each process decoded pictures are kept in memory up to so many GB, or half of its share of
-    # the machine's; others are decoded when they are drawn.
+    # what is free; others are decoded when they are drawn.
     memory_gb: float = 8.0
     # How many skipped steps in a row end the run.
     max_skipped: int = 25
@@ -167,7 +184,7 @@ class TrainConfig:
     ema: float = 0.999
     # Share of the pictures whose prompt is left empty.
     text_dropout: float = 0.1
-    # Smallest reduction of a large photo before it is cropped.
+    # Smallest factor by which a large photo is reduced before it is cropped.
     min_zoom: float = 0.4
     # Larger pictures are reduced to this short side first.
     short_side: int = 1280

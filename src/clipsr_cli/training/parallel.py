@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from clipsr_cli.errors import DeviceError
+from clipsr_cli.runtime import available_memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,17 +85,10 @@ def own_device(name: str) -> str:
         raise DeviceError(
             f"The device {name!r} was named for {count} processes.", hint="Use --device cuda."
         )
-    if name == "cuda" or (name == "auto" and torch.cuda.is_available()):
-        return f"cuda:{local}"
-    return name
+    # Without a GPU, ``auto`` was answered above.
+    return f"cuda:{local}" if name in ("auto", "cuda") else name
 
 
 def fair_memory() -> float:
-    """This process's share of the machine's memory, in bytes."""
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    try:
-        pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        # Windows does not say.
-        return 8e9 / processes
-    return pages * size / processes
+    """This process's share of the memory that the machine, or its container, still has: bytes."""
+    return available_memory() / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
