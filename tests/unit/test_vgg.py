@@ -37,6 +37,7 @@ def network(narrow, tmp_path):
 def cache(monkeypatch, tmp_path):
     """An empty folder as torch's cache."""
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.delenv("TRANSFORMERS_OFFLINE", raising=False)
     monkeypatch.setattr(torch.hub, "_hub_dir", None)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     return tmp_path / "torch" / "hub" / "checkpoints"
@@ -182,8 +183,9 @@ def test_a_failed_download_says_which_file_must_lie_where(cache):
     assert list(cache.iterdir()) == []
 
 
-def test_offline_nothing_is_tried(cache, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+@pytest.mark.parametrize("variable", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
+def test_offline_nothing_is_tried(cache, monkeypatch, variable):
+    monkeypatch.setenv(variable, "1")
     monkeypatch.setattr(torch.hub, "download_url_to_file", None)
 
     with pytest.raises(WeightsError, match="HF_HUB_OFFLINE forbids") as error:

@@ -153,9 +153,9 @@ def _niqe(device: torch.device) -> Any:
 
 def _vgg_path() -> Path:
     """Where torchvision keeps what DISTS is built on."""
-    from clipsr_cli.models.vgg import URLS  # noqa: PLC0415 - torchvision takes seconds
+    from clipsr_cli.models.vgg import place  # noqa: PLC0415 - torchvision takes seconds
 
-    return Path(torch.hub.get_dir()) / "checkpoints" / Path(URLS["vgg16"]).name
+    return place("vgg16")
 
 
 def _niqe_path() -> Path:

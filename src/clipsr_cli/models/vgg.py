@@ -1,6 +1,5 @@
 """VGG's perceptual distance of two pictures, for training (Johnson et al. 2016)."""
 
-import os
 from collections.abc import Mapping
 from http.client import HTTPException
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn, tensor
 from torchvision.models import VGG16_Weights, VGG19_Weights
 
+from clipsr_cli import hub
 from clipsr_cli.errors import UnknownNameError, WeightsError, reason
 
 # ImageNet weights as torchvision publishes them; a file's name ends in the start of its sha256.
@@ -121,18 +121,22 @@ class Vgg(nn.Module):
         return distance / sum(BLOCK_WEIGHTS)
 
 
+def place(kind: str) -> Path:
+    """Where torchvision keeps its file in torch's cache, whether it is there or not."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(URLS[kind]).name
+
+
 def _find(kind: str) -> Path:
     """Torchvision's file in torch's cache, downloaded if it is not there.
 
     Raises:
         WeightsError: it is not there and cannot be, or must not be, downloaded.
     """
-    url = URLS[kind]
-    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+    url, path = URLS[kind], place(kind)
     if path.is_file():
         return path
     hint = f"Download {url} by hand and save it as {path}"
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
+    if hub.offline():
         raise WeightsError(
             f"The weights {path.name} are not there, and HF_HUB_OFFLINE forbids to download them.",
             hint=hint,
