@@ -23,7 +23,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
+        # A ValueError also for what is no UTF-8, and for numbers of thousands of digits.
         raise InputError(f"{path} is not valid TOML: {error}.") from error
 
 
@@ -88,7 +89,10 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
             return Path(value)
     elif hint is float:
         if isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value)
+            try:
+                return float(value)
+            except OverflowError as error:
+                raise InputError(f"{name} is beyond what a float can hold.") from error
     elif isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
         return value
     wanted = getattr(hint, "__name__", str(hint)) if get_origin(hint) is None else str(hint)

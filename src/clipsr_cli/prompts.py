@@ -7,6 +7,7 @@ the empty prompt.
 import csv
 import json
 import os
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
@@ -19,6 +20,9 @@ from clipsr_cli.errors import InputError
 COLUMNS = ("file_name", "text")
 
 SIDECAR_EXTENSIONS = (".txt", ".caption")
+# What a sidecar file, and any other text, may have: the largest, COCO's, are half of this.
+MOST_SIDECAR_BYTES = 2**20
+MOST_BYTES = 2**30
 
 Source = Literal["manifest", "option", "sidecar", "caption", "empty"]
 
@@ -69,7 +73,8 @@ class Prompts:
             sidecar = folder / (picture.stem + extension)
             # Path.is_file would raise where the longer extension makes the name too long.
             if os.path.isfile(sidecar):  # noqa: PTH113
-                return Prompt(text=one_line(read_text(sidecar)), source="sidecar")
+                text = read_text(sidecar, most=MOST_SIDECAR_BYTES)
+                return Prompt(text=one_line(text), source="sidecar")
         return Prompt(text="", source="empty")
 
     def unused(self, pictures: Iterable[PurePosixPath]) -> list[str]:
@@ -196,13 +201,25 @@ def _json_objects(
         yield number, row
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, *, most: int = MOST_BYTES) -> str:
     """A text file's content, which must be UTF-8, with a byte order mark or without.
 
+    Args:
+        path: the file.
+        most: bytes that it may have.
+
     Raises:
-        InputError: it cannot be read or is not UTF-8.
+        InputError: it cannot be read, is too large or no file, or is not UTF-8.
     """
     try:
+        status = path.stat()
+        # A pipe or a device could keep whoever reads it for ever.
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(f"{path} is no file.")
+        if status.st_size > most:
+            raise InputError(
+                f"{path} has {status.st_size:,} bytes; a text of its kind has {most:,} at most."
+            )
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from error

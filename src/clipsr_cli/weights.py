@@ -84,6 +84,10 @@ class Entry:
         for file in self.files:
             if not file.startswith(hub.SCHEME) and not file.endswith(TENSORS):
                 raise InputError(f"files names {file!r}; it must be a .safetensors file.")
+        if self.kind != "generator" and self.clip:
+            raise InputError(f"clip is {self.clip!r}; only a generator has one.")
+        if self.kind != "generator" and self.clip:
+            raise InputError(f"clip is {self.clip!r}; only a generator has one.")
         if self.kind != "generator" and not self.architecture:
             raise InputError("architecture is missing; it must be an open_clip name or a .json.")
 
@@ -243,7 +247,12 @@ def read_registry(path: Path) -> dict[str, Entry]:
 
 
 def _from_folder(file: str, folder: Path) -> str:
-    return file if file.startswith((BUILTIN, hub.SCHEME)) else str(folder / Path(file).expanduser())
+    if file.startswith((BUILTIN, hub.SCHEME)):
+        return file
+    try:
+        return str(folder / Path(file).expanduser())
+    except RuntimeError as error:
+        raise InputError(f"{file} is in nobody's home folder.") from error
 
 
 def entry(name: str, kind: Kind | None = None) -> Entry:
@@ -277,8 +286,14 @@ def needed(name: str) -> list[Part]:
         return [Part("", name)]
     row = entry(name)
     config = [Part(name, row.architecture)] if row.architecture.endswith(".json") else []
-    clip = needed(row.clip) if row.clip in registry() else []
+    clip = needed(row.clip) if _is_clip(row.clip) else []
     return [*row.parts(name), *config, *clip]
+
+
+def _is_clip(name: str) -> bool:
+    """Whether a CLIP is registered by that name; a CLIP needs no other, so that this ends."""
+    known = registry().get(name)
+    return known is not None and known.kind == "clip"
 
 
 def pull(name: str, *, update: bool = False) -> Iterator[tuple[Part, Path]]:
@@ -302,7 +317,7 @@ def pull(name: str, *, update: bool = False) -> Iterator[tuple[Part, Path]]:
         yield part, path
         if not part.name and path.suffix == ".safetensors":
             clip = hub.read_metadata(path).get("clip", "")
-            if clip in registry():
+            if _is_clip(clip):
                 yield from pull(clip, update=update)
 
 

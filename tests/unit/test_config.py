@@ -110,3 +110,16 @@ def test_toml_that_cannot_be_read_is_named(tmp_path):
         broken.write_bytes(content)
         with pytest.raises(InputError, match=r"broken\.toml is not valid TOML"):
             read_toml(broken)
+
+
+@pytest.mark.parametrize("text", ["x = " + "[" * 3000, "x = " + "9" * 5000], ids=["deep", "long"])
+def test_toml_that_is_made_to_confuse_is_refused(tmp_path, text):
+    (tmp_path / "a.toml").write_text(text)
+
+    with pytest.raises(InputError, match="is not valid TOML"):
+        read_toml(tmp_path / "a.toml")
+
+
+def test_a_number_beyond_all_floats_is_refused():
+    with pytest.raises(InputError, match=r"network\.rate is beyond"):
+        build(Settings, {"name": "a", "network": {"width": 8, "rate": 10**400}})

@@ -1,6 +1,9 @@
 """What all datasets share: their names, their errors, and splits that never move."""
 
+import os
 import pickle
+import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -203,3 +206,24 @@ def test_a_text_with_the_longest_name_that_a_disk_takes_is_written(tmp_path):
     write_text(path, "a bird\n")
 
     assert path.read_text() == "a bird\n"
+
+
+def test_a_pickle_cannot_have_the_memory_filled(tmp_path):
+    """Nine bytes that have the C unpickler make room for four billion names."""
+    path = tmp_path / "filenames.pickle"
+    path.write_bytes(bytes.fromhex("80045d72ffffff072e"))
+
+    tracemalloc.start()
+    assert read_names(path) == []
+    assert tracemalloc.get_traced_memory()[1] < 1e6
+    tracemalloc.stop()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such files")
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.txt")
+    (tmp_path / "endless.txt").symlink_to("/dev/zero")
+
+    for name in ("pipe.txt", "endless.txt"):
+        with pytest.raises(InputError, match="is no file"):
+            captions(tmp_path / name)

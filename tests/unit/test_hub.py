@@ -604,6 +604,37 @@ def test_a_cache_that_cannot_be_written_still_serves(repository, monkeypatch, ca
     assert "is not recorded" in caplog.text
 
 
+@pytest.mark.parametrize("named", ["../../../../out", "n" * 5000, "\xff" * 40])
+def test_a_shared_cache_does_not_lead_out_of_itself(repository, named):
+    """What is in refs or in the record is a commit, or nothing."""
+    path = hub.find(REFERENCE)
+    out = hub.cache_folder() / "out"
+    out.mkdir()
+    (out / FILE).write_bytes(tensors(2.0))
+    ref = path.parents[2] / "refs" / "main"
+    ref.write_bytes(named.encode("latin-1"))
+    hub_lock.lock_file().write_text(
+        json.dumps(
+            {
+                "format": hub_lock.FORMAT,
+                "files": {str(REFERENCE): {"commit": named, "sha256": "", "size": 0}},
+            }
+        )
+    )
+
+    found = hub.look(REFERENCE)
+
+    assert found is None or out not in found.path.parents
+
+
+def test_a_record_of_endless_depth_is_said(hub_server):
+    hub.cache_folder().mkdir(parents=True, exist_ok=True)
+    hub_lock.lock_file().write_text("[" * 300_000)
+
+    with pytest.raises(WeightsError, match="Cannot read the record"):
+        hub_lock.recorded()
+
+
 # Headers
 
 

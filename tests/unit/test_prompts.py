@@ -195,3 +195,11 @@ def test_extensions_are_taken_as_typed():
 def test_what_is_no_extension_is_refused(name):
     with pytest.raises(InputError, match="is no file extension"):
         sidecar_extensions([name])
+
+
+def test_a_sidecar_file_of_gigabytes_is_refused(tmp_path):
+    with (tmp_path / "a.txt").open("wb") as file:
+        file.truncate(3 * 2**30)
+
+    with pytest.raises(InputError, match=r"a\.txt has 3,221,225,472 bytes"):
+        Prompts().find(tmp_path / "a.png", PurePosixPath("a.png"))

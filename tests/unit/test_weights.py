@@ -433,3 +433,42 @@ def test_what_is_unknown_is_not_pulled(package):
         list(weights.pull("smal"))
     with pytest.raises(InputError, match="not a reference"):
         list(weights.pull("hf://a"))
+
+
+@pytest.mark.parametrize("others", [("b", "a"), ("a", "b")])
+def test_generators_that_name_each_other_as_clip_need_themselves_alone(
+    tmp_path, monkeypatch, others
+):
+    row = ROW_OF_A_GENERATOR
+    (tmp_path / "weights.toml").write_text(
+        "".join(row.format(name=name, clip=clip) for name, clip in zip("ab", others, strict=True))
+    )
+    monkeypatch.setenv("CLIPSR_WEIGHTS", str(tmp_path / "weights.toml"))
+
+    assert [part.name for part in weights.needed("a")] == ["a"]
+
+
+ROW_OF_A_GENERATOR = """
+[{name}]
+kind = "generator"
+description = "d"
+licence = "MIT"
+scales = [4]
+files = ["{name}.safetensors"]
+clip = "{clip}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("a.safetensors", "~no-such-user/a.safetensors"), "nobody's home"),
+        (('kind = "generator"', 'kind = "clip"'), "only a generator has one"),
+    ],
+)
+def test_a_row_that_means_nothing_is_refused(tmp_path, change, said):
+    path = tmp_path / "weights.toml"
+    path.write_text(ROW_OF_A_GENERATOR.format(name="a", clip="b").replace(*change))
+
+    with pytest.raises(InputError, match=said):
+        weights.read_registry(path)

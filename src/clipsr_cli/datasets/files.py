@@ -146,7 +146,8 @@ def identifier(row: dict[str, Any], name: str, where: str) -> int | str:
     return value
 
 
-class _Names(pickle.Unpickler):
+# Python's own, not C's, whose memo grows to gigabytes where nine bytes tell it to.
+class _Names(pickle._Unpickler):
     """Unpickles lists and texts, and nothing that would run code."""
 
     def find_class(self, module: str, name: str) -> Any:

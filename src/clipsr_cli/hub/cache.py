@@ -204,10 +204,13 @@ def _repository(reference: Reference) -> Path:
 def _revisions(reference: Reference) -> Iterator[str]:
     """The names of the snapshots in which a file may be."""
     row = recorded().get(str(reference))
-    if row is not None and row.commit:
+    # Whoever writes into a shared cache shall not have others look for snapshots elsewhere.
+    if row is not None and is_commit(row.commit):
         yield row.commit
     revision = reference.revision or MAIN
     ref = _repository(reference) / "refs" / revision
     if ref.is_file():
-        yield ref.read_text(encoding="utf-8").strip()
+        named = ref.read_bytes()[:100].decode("ascii", "replace").strip()
+        if is_commit(named):
+            yield named
     yield revision

@@ -39,6 +39,13 @@ class Record:
     size: int
 
 
+# What reading a record that somebody else wrote may raise.
+BROKEN = (
+    *(OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError),
+    InputError,
+)
+
+
 def lock_file() -> Path:
     """Where the record is kept."""
     return cache_folder() / "clipsr.lock.json"
@@ -58,7 +65,7 @@ def recorded() -> dict[str, Record]:
         return {key: build(Record, row, where=f"{key}: ") for key, row in found["files"].items()}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, InputError) as error:
+    except BROKEN as error:
         raise WeightsError(
             f"Cannot read the record of fetched weights, {path}: {reason(error)}.",
             hint="Mend it, or remove it to begin anew.",
