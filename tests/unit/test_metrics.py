@@ -25,13 +25,12 @@ from clipsr_cli.metrics import (
     Compared,
     Setting,
     find,
-    lpips,
     metric,
     networks,
-    psnr,
-    psnr_y,
     sets,
 )
+from clipsr_cli.metrics.networks import lpips
+from clipsr_cli.metrics.pixels import psnr, psnr_y
 
 CPU = torch.device("cpu")
 EXAMPLES = Path(__file__).parents[2] / "examples"

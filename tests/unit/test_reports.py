@@ -5,15 +5,8 @@ import pytest
 from PIL import Image
 
 from clipsr_cli.errors import ImageError
-from clipsr_cli.reports import (
-    CELL,
-    MARGIN,
-    MAX_ROWS,
-    TITLE,
-    SheetRow,
-    contact_sheet,
-    evaluation_sheet,
-)
+from clipsr_cli.reports import SheetRow, contact_sheet, evaluation_sheet
+from clipsr_cli.reports.sheets import CELL, MARGIN, MAX_ROWS, TITLE
 
 WIDTH = 3 * CELL + 4 * MARGIN
 

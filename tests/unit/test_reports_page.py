@@ -14,7 +14,8 @@ from PIL import Image
 
 from clipsr_cli.errors import InputError
 from clipsr_cli.evaluation.report import Estimate
-from clipsr_cli.reports import MAX_PICTURES, make_page, write_page
+from clipsr_cli.reports import make_page, write_page
+from clipsr_cli.reports.gallery import MAX_PICTURES
 from clipsr_cli.reports.markup import VOID
 
 SCORES = {

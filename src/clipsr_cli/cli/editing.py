@@ -107,7 +107,7 @@ def _show(moved: "list[Moved]", found: dict[str, Any]) -> None:
         )
         for row in moved
     )
-    columns = ("edit", "strength", "CLIP gain", "colour gain, 1/255", "LR PSNR, dB")
+    columns = ("edit", "strength", "CLIP gain", "colour gain, 1/255", "LR-PSNR, dB")
     console.out().print(console.table(columns, rows))
     console.out().print(f"\n{moved[0].clip_gain.n} pictures; CLIP gain by {found['clip']}; 95 %")
     for name, value in found["protocol"].items():

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from clipsr_cli.errors import UnknownNameError, WeightsError
 from clipsr_cli.metrics import networks, pixels, sets
 from clipsr_cli.metrics.metric import Compared, Gathering, Metric, Setting
-from clipsr_cli.metrics.networks import lpips
-from clipsr_cli.metrics.pixels import psnr, psnr_y
 
 __all__ = [
     "DEFAULT_METRICS",
@@ -19,9 +17,6 @@ __all__ = [
     "Metric",
     "Setting",
     "find",
-    "lpips",
-    "psnr",
-    "psnr_y",
 ]
 
 METRICS: dict[str, Metric] = {

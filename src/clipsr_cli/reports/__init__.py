@@ -1,15 +1,9 @@
 """Turn reports into files: a JSON object, a table, an HTML page, sheets of pictures."""
 
-from clipsr_cli.reports.gallery import MAX_PICTURES
 from clipsr_cli.reports.page import make_page, write_page
 from clipsr_cli.reports.sheets import (
-    CELL,
-    MARGIN,
-    MAX_ROWS,
-    TITLE,
     Pictures,
     SheetRow,
-    Strip,
     contact_sheet,
     draw_sheet,
     evaluation_sheet,
@@ -18,14 +12,8 @@ from clipsr_cli.reports.sheets import (
 from clipsr_cli.reports.tables import as_json, write_csv, write_json
 
 __all__ = [
-    "CELL",
-    "MARGIN",
-    "MAX_PICTURES",
-    "MAX_ROWS",
-    "TITLE",
     "Pictures",
     "SheetRow",
-    "Strip",
     "as_json",
     "contact_sheet",
     "draw_sheet",

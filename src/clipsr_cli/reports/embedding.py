@@ -1,4 +1,4 @@
-"""Turn picture files into data URIs that a page holds, all of them together of a bounded size."""
+"""Turn picture files into data URIs that a page holds, compressed the more the more they are."""
 
 import base64
 import io
@@ -8,19 +8,20 @@ from dataclasses import dataclass
 from PIL import Image
 
 from clipsr_cli.errors import ImageError
+from clipsr_cli.evaluation.folder import LOW, REFERENCE
 from clipsr_cli.evaluation.report import Report
 from clipsr_cli.reports.cases import BASELINE
 from clipsr_cli.reports.sheets import Pictures, read_shown
 
-LOW, REFERENCE = "low", "reference"
-# What all pictures of a page come to at most; base64 adds a third.
+# What all pictures of a page shall come to; they may be more at the lowest quality. base64 adds a
+# third.
 MAX_BYTES = 8_500_000
 MAX_PIXELS = 20_000_000
 # No picture is shown smaller than this for want of room.
 MIN_SIDE = 256
 # A picture so small is kept to the last digit.
 EXACT_PIXELS = 96 * 96
-# Of WebP; the first that fits, and the same for all, or they could not be compared.
+# Of WebP; the first that fits, else the last, and the same for all, or they could not be compared.
 QUALITIES = (90, 80, 70, 60, 50)
 
 

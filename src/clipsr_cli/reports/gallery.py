@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from clipsr_cli.evaluation.folder import LOW, REFERENCE
 from clipsr_cli.evaluation.report import Report, Row
 from clipsr_cli.reports.cases import BASELINE, Case, choose, deciding, finite, judged, per_picture
-from clipsr_cli.reports.embedding import LOW, REFERENCE, Shown, embed
+from clipsr_cli.reports.embedding import Shown, embed
 from clipsr_cli.reports.markup import Html, breakable, element
 from clipsr_cli.reports.scores import NONE, best, number, styles
 from clipsr_cli.reports.sheets import Pictures

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 
 from clipsr_cli import encoders, images
 from clipsr_cli.errors import ClipsrError, ImageError
+from clipsr_cli.evaluation.folder import LOW, REFERENCE
 from clipsr_cli.evaluation.report import Report
 from clipsr_cli.pictures import Picture, to_float, to_integer
 from clipsr_cli.reports.cases import BASELINE, choose, deciding, finite, judged
@@ -41,7 +42,7 @@ class Strip:
 
 
 def contact_sheet(rows: Sequence[SheetRow], path: Path) -> int:
-    """Write a PNG with a row per picture: small (pixels shown as they are), bicubic, result, and
+    """Write a PNG with a row per picture: input (pixels shown as they are), bicubic, result, and
     the prompt.
 
     At most the first 40 rows are shown; pictures that cannot be read are left out.
@@ -60,7 +61,7 @@ def contact_sheet(rows: Sequence[SheetRow], path: Path) -> int:
         except ClipsrError:
             continue
         strips.append(strip(low, high, label=f"{row.low.name}   {row.prompt}"))
-    draw_sheet(("input", "bicubic", "clipsr"), strips, path)
+    draw_sheet(("input", BASELINE, "result"), strips, path)
     return len(strips)
 
 
@@ -87,7 +88,7 @@ def evaluation_sheet(report: Report, path: Path, pictures: Pictures, rows: int =
     model, metric = judged(report), deciding(report)
     cases = choose(report, min(rows, MAX_ROWS))
     chosen = [report.rows[model][case.index] for case in cases] if model is not None else []
-    with_low = any(_can_be_read(pictures("low", row.name)) for row in chosen)
+    with_low = any(_can_be_read(pictures(LOW, row.name)) for row in chosen)
     made = [name for name in report.models if name != BASELINE or not with_low][:MAX_MODELS]
     strips = []
     for row in chosen:
@@ -97,15 +98,15 @@ def evaluation_sheet(report: Report, path: Path, pictures: Pictures, rows: int =
             asked = report.metrics[metric]
             label = f"{row.name}   {asked.title} {score:.{asked.digits}f}   {row.prompt}"
         try:
-            shown = [read_shown(pictures(kind, row.name)) for kind in (*made, "reference")]
+            shown = [read_shown(pictures(kind, row.name)) for kind in (*made, REFERENCE)]
             if with_low:
-                strips.append(strip(read_shown(pictures("low", row.name)), *shown, label=label))
+                strips.append(strip(read_shown(pictures(LOW, row.name)), *shown, label=label))
             else:
                 fitted = [_fit(image, Image.Resampling.LANCZOS) for image in shown]
                 strips.append(Strip(images=fitted, label=label))
         except ImageError:
             continue
-    draw_sheet((*(("small", BASELINE) if with_low else ()), *made, "reference"), strips, path)
+    draw_sheet((*(("small", BASELINE) if with_low else ()), *made, REFERENCE), strips, path)
     return len(strips)
 
 

@@ -31,7 +31,7 @@ from clipsr_cli.training.steps import (
     learning_rate_factor,
     training_step,
 )
-from clipsr_cli.training.validation import Validation, held_back_pairs, validate
+from clipsr_cli.training.validation import DECIDING, Validation, held_back_pairs, validate
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,8 @@ logger = logging.getLogger(__name__)
 def train(
     config: TrainConfig, clip: Clip, output: Path, *, resume: bool = False
 ) -> Iterator[dict[str, float]]:
-    """Train until ``config.steps``, yielding {name: value} for every step and every evaluation.
+    """Train until ``config.steps``, yielding {name: value} for every step, with the scores of the
+    evaluation where one followed.
 
     The run's folder is described in ``training.run``. A resumed run goes on from the newest
     checkpoint; on the CPU it ends with the weights of an uninterrupted one, as every random choice
@@ -54,7 +55,8 @@ def train(
 
     Raises:
         InputError: the folder holds a run already and ``resume`` is not given, or one of other
-            settings; a dataset is not complete.
+            settings; a dataset is not complete, or its held-back pictures cannot be scored.
+        ImageError: many pictures in a row cannot be read.
         DeviceError: the device is not there.
         WeightsError: weights to start from, or of the perceptual loss, are not there.
         ClipsrError: too many steps in a row were not finite.
@@ -207,7 +209,7 @@ def _steps(
                             autocast=networks.autocast,
                         )
                     row |= found.row()
-                    progress.compare(found.scores.get("lpips", float("inf")))
+                    progress.compare(found.scores.get(DECIDING, float("inf")))
                 # Before the checkpoint: a run resumed from it does not come by here again.
                 if scored or done % config.run.log_every == 0:
                     log.write({"step": done, **row})

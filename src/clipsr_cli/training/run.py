@@ -4,7 +4,7 @@ config.toml                        the settings, all of them
 checkpoints/00000500/              after 500 steps: generator.safetensors (EMA), state.pt
 generator.safetensors              the newest checkpoint's generator
 metrics.jsonl                      a line every ``log_every`` steps and at every evaluation
-samples/00000500.png               small, bicubic, result and true picture, with the prompt
+samples/00000500.png               small, bicubic, result and reference, with the prompt
 tensorboard/                       the same, for TensorBoard, where it is installed
 """
 
@@ -12,7 +12,7 @@ import json
 import logging
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -113,7 +113,13 @@ def checkpoints(output: Path) -> list[Checkpoint]:
 
 
 def save_checkpoint(
-    output: Path, step: int, write_generator: Any, state: dict[str, Any], *, keep: int, best: int
+    output: Path,
+    step: int,
+    write_generator: Callable[[Path], None],
+    state: dict[str, Any],
+    *,
+    keep: int,
+    best: int,
 ) -> Checkpoint:
     """Write a checkpoint aside, put it in place whole, then delete those no longer kept.
 

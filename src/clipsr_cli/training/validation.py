@@ -23,8 +23,9 @@ from clipsr_cli.training.data import read_source
 
 logger = logging.getLogger(__name__)
 
-# The last one decides which checkpoint is the best.
 SCORED = ("psnr", "lpips")
+# Of these, the one by which the best checkpoint is known; lower is better.
+DECIDING = "lpips"
 
 
 def held_back_pairs(config: TrainConfig) -> list[Pair]:
@@ -77,7 +78,7 @@ class Validation:
         }
 
     def sheet(self, path: Path) -> None:
-        """Write a PNG with the small, bicubic, resulting and true picture in each row.
+        """Write a PNG with the small, bicubic and resulting picture and the reference in each row.
 
         Raises:
             ImageError: it cannot be written.
@@ -91,7 +92,7 @@ class Validation:
             )
             for pair, result in zip(self.shown, self.results, strict=True)
         ]
-        draw_sheet(("small", "bicubic", "result", "true"), strips, path)
+        draw_sheet(("small", "bicubic", "result", "reference"), strips, path)
 
 
 @torch.no_grad()
