@@ -122,8 +122,9 @@ def _matlab(high: Tensor, size: tuple[int, int]) -> Tensor:
     return (steps + 0.5 + 1e-4).floor().div(255).to(high.dtype)
 
 
-# Reductions of (B, 3, H, W) to a size, which may overshoot [0, 1]. All but "area" are antialiased
-# by stretching their kernel; for "area" it is the mean of the pixels.
+# Reductions of (B, 3, H, W) to a size. All but "area" are antialiased by stretching their kernel;
+# for "area" it is the mean of the pixels. "bicubic" and "lanczos" may overshoot [0, 1]; "matlab" is
+# clipped and rounded to 8 bit as MATLAB does it.
 KERNELS: dict[str, Callable[[Tensor, tuple[int, int]], Tensor]] = {
     "bicubic": lambda high, size: F.interpolate(high, size, mode="bicubic", antialias=True),
     "matlab": _matlab,

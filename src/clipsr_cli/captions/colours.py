@@ -20,7 +20,6 @@ SHADES: dict[str, tuple[tuple[int, int, int], ...]] = {
     "grey": (COLOURS["grey"], (75, 75, 75), (180, 180, 180)),
     "white": (COLOURS["white"],),
 }
-MOST_WORDS = 2
 # Shares of the picture, the middle and vivid pixels counting more, above which a first and a second
 # colour are spoken of.
 CLEAR = (0.28, 0.2)

@@ -54,10 +54,11 @@ class Moved:
 
 
 def read_edits(path: Path) -> list[Edit]:
-    """Read a ``.csv`` or ``.jsonl`` file with the columns ``from`` and ``to``.
+    """Read a ``.csv`` or ``.jsonl`` file with the columns ``from`` and ``to``; what comes twice
+    counts once.
 
     Raises:
-        InputError: it cannot be read, is empty, or a row lacks a column.
+        InputError: it cannot be read, is empty, or a row lacks a column or says the same twice.
     """
     rows = read_columns(path, ("from", "to"))
     found = (Edit(source=one_line(source), target=one_line(target)) for _, source, target in rows)

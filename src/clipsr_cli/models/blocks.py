@@ -1,4 +1,4 @@
-"""Layers the networks share: text modulation, the TIFBlock, gated convolution blocks.
+"""The generator's layers: text modulation, the TIFBlock, prompt tokens, gated convolution blocks.
 
 Legend: B batch, C channels, E text embedding, D width of CLIP's image tower.
 """

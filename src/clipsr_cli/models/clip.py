@@ -5,17 +5,17 @@ our own small one to ViT-L.
 """
 
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import open_clip
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from clipsr_cli.errors import InputError, WeightsError
-from clipsr_cli.weights import ARCHITECTURE
+from clipsr_cli.errors import InputError, WeightsError, reason
 
 
 class Clip(nn.Module):
@@ -29,6 +29,7 @@ class Clip(nn.Module):
         width: D.
         grid: g.
         depth: number of blocks in the image tower.
+        image_size: side of the pictures that the image tower takes.
     """
 
     # open_clip is not typed, and nn.Module hides what its attributes are.
@@ -149,31 +150,47 @@ def create_model(
         InputError: open_clip has no such architecture.
         WeightsError: the file does not hold exactly this architecture's tensors.
     """
-    if isinstance(architecture, Path):
-        # In a name, open_clip takes "local-dir:x" and the like for places to load code from.
-        if not ARCHITECTURE.fullmatch(architecture.stem):
-            raise InputError(
-                f"{architecture} cannot be a model's name for open_clip.",
-                hint="Rename it: letters, digits, '_', '-' and '.' will do.",
-            )
-        open_clip.add_model_config(architecture)
-        architecture = architecture.stem
-    if open_clip.get_model_config(architecture) is None:
+    name = _register(architecture) if isinstance(architecture, Path) else architecture
+    if open_clip.get_model_config(name) is None:
         raise InputError(
-            f"open_clip has no model {architecture!r}.",
+            f"open_clip has no model {str(architecture)!r}.",
             hint="Names: python -c 'import open_clip; print(open_clip.list_models())'",
         )
     try:
         model = open_clip.create_model(
-            architecture,
+            name,
             pretrained=str(weights) if weights else None,
             load_weights=weights is not None,
             pretrained_text=False,
             force_patch_dropout=patch_dropout or None,
         )
-    except (RuntimeError, OSError, SafetensorError) as error:
-        raise WeightsError(f"{weights} does not hold a {architecture} CLIP: {error}.") from error
-    return model, open_clip.get_tokenizer(architecture)
+        return model, open_clip.get_tokenizer(name)
+    except Exception as error:
+        # There is hardly an exception that no broken config raises.
+        raise WeightsError(
+            f"{weights or 'Nothing'} does not hold a {architecture} CLIP: {reason(error)}."
+        ) from error
+
+
+def _register(config: Path) -> str:
+    """Make a JSON config known to open_clip, by a name that tells it nothing.
+
+    The file's own might: "local-dir:x" is a place to load code from, and "siglip" a tokenizer.
+
+    Raises:
+        WeightsError: the file cannot be read, or is not JSON.
+    """
+    try:
+        content = config.read_bytes()
+        name = f"clipsr-{sha256(content).hexdigest()[:16]}"
+        if open_clip.get_model_config(name) is None:
+            with TemporaryDirectory() as folder:
+                copy = Path(folder, f"{name}.json")
+                copy.write_bytes(content)
+                open_clip.add_model_config(copy)
+    except (OSError, ValueError, RecursionError) as error:
+        raise WeightsError(f"Cannot read {config}: {reason(error)}.") from error
+    return name
 
 
 def resize(features: Tensor, size: int | tuple[int, int]) -> Tensor:

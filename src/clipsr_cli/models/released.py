@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from clipsr_cli.errors import InputError
 from clipsr_cli.models.clip import Clip
+from clipsr_cli.models.generator import MOST_CHANNELS
 
 SCALE = 4
 # The authors' network sees pictures of 64 x 64 px only; borders were never nearer to each other.
@@ -42,6 +43,9 @@ class ReleasedConfig:
     def __post_init__(self) -> None:
         if self.scale != SCALE:
             raise InputError(f"scale is {self.scale}; the released network enlarges x{SCALE} only.")
+        sizes = (self.text_dim, *self.widths, self.bottleneck, self.head_width)
+        if not all(1 <= size <= MOST_CHANNELS for size in sizes):
+            raise InputError(f"The sizes {sizes} are no network's: 1 to {MOST_CHANNELS} channels.")
 
 
 class Modulation(nn.Module):
@@ -136,6 +140,9 @@ class ReleasedGenerator(nn.Module):
         low      (B, 3, h, w)    RGB in [0, 1] (their [-1, 1] stays inside); h, w >= 1
         text     (B, E)          ``clip.text(prompts)``, not normalised; CLIP ViT-B/32 in training
         returns  (B, 3, 4h, 4w)  RGB, about [0, 1], not clamped
+
+    Raises:
+        InputError: the CLIP's embeddings are not ``config.text_dim`` long.
     """
 
     def __init__(self, config: ReleasedConfig, clip: Clip) -> None:

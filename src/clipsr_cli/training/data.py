@@ -48,6 +48,9 @@ class Pictures:
         short_side: reduce pictures to this short side.
         captioned: leave out pictures without a caption.
         memory: how many bytes of decoded pictures are kept; others are decoded at every draw.
+
+    Raises:
+        InputError: no such dataset, it is not complete, or there is no picture of that split.
     """
 
     def __init__(
@@ -126,7 +129,7 @@ class Cutting:
         scale: how much smaller the small pictures are.
         crops: sides of the large ones, drawn batch by batch.
         batch_size: pictures in this process's part of a batch.
-        min_zoom: smallest reduction of a large picture before it is cropped.
+        min_zoom: smallest factor by which a large picture is reduced before it is cropped.
         text_dropout: share of the pictures whose prompt is left empty.
         degradation: what happens to a picture on its way to the small one.
         rank, count: which of how many parts of the batch are this process's.

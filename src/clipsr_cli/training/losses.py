@@ -47,7 +47,7 @@ class ReconstructionLoss(nn.Module):
             # Reduction is linear, so that of the difference is the difference of the two.
             drift = reduced(fake - high, self.scale).abs().mean()
             terms["consistency"] = config.consistency * drift
-        # Before it joins, L1 stands alone; without L1 there is nothing to wait for.
+        # Before it joins, the others teach alone; without L1 there is nothing to wait for.
         if self.kinds and (step >= config.perceptual_from or not config.l1):
             terms["perceptual"] = config.perceptual * self._distance(fake, high, step)
         return terms
