@@ -140,7 +140,7 @@ def read_header(path: Path) -> Header:
         config = build(ARCHITECTURES[architecture].config, json.loads(metadata["config"]))
         notes = {name: metadata[name] for name in sorted(NOTES & metadata.keys())}
         return Header(architecture=architecture, config=config, clip=metadata["clip"], notes=notes)
-    except (KeyError, ValueError, ClipsrError) as error:
+    except (KeyError, ValueError, RecursionError, ClipsrError) as error:
         raise WeightsError(f"{path} has a broken header: {error}.") from error
 
 
@@ -176,9 +176,14 @@ def load_generator(path: Path, clip: Clip) -> AnyGenerator:
     Raises:
         WeightsError: the file is broken, or its tensors are not exactly the architecture's.
     """
-    header = read_header(path)
-    generator = ARCHITECTURES[header.architecture].build(header.config, clip)
-    load_learned(generator, read_tensors(path), path)
+    header, tensors = read_header(path), read_tensors(path)
+    build_it = ARCHITECTURES[header.architecture].build
+    # First without memory, as a header may claim any size.
+    with torch.device("meta"):
+        draft = build_it(header.config, clip)
+    _check_fit(draft.learned_state(), tensors, path)
+    generator = build_it(header.config, clip)
+    load_learned(generator, tensors, path)
     return generator.eval()
 
 
@@ -191,7 +196,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, RuntimeError, ValueError, KeyError) as error:
         raise WeightsError(f"Cannot read the weights {path}: {error}.") from error
 
 
@@ -203,6 +208,13 @@ def load_learned(generator: AnyGenerator, tensors: dict[str, Tensor], path: Path
             few.
     """
     own = generator.learned_state()
+    _check_fit(own, tensors, path)
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(tensors[name])
+
+
+def _check_fit(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: Path) -> None:
     wrong = sorted(own.keys() ^ tensors.keys())
     wrong += sorted(
         name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape
@@ -211,6 +223,3 @@ def load_learned(generator: AnyGenerator, tensors: dict[str, Tensor], path: Path
         raise WeightsError(
             f"{path} does not fit the network: {len(wrong)} tensor(s), {', '.join(wrong[:5])}."
         )
-    with torch.no_grad():
-        for name, tensor in own.items():
-            tensor.copy_(tensors[name])

@@ -26,8 +26,10 @@ Kind = Literal["generator", "clip", "captioner"]
 TITLES: dict[Kind, str] = {"generator": "generator", "clip": "CLIP", "captioner": "captioner"}
 
 _SHA256 = re.compile(r"[0-9a-f]{64}|")
-# A name that open_clip takes for nothing else: no scheme, no path.
-ARCHITECTURE = re.compile(r"[A-Za-z0-9_.-]+")
+# The largest numbers in a CLIP's config: a vocabulary, and what a file could have grow for ever.
+LARGEST = 2**20
+MOST = {"layers": 512, "width": 2**14, "embed_dim": 2**14, "context_length": 2**14}
+_ARCHITECTURE = re.compile(r"[A-Za-z0-9_.-]+")
 # ARCHITECTURE:FILE, but not the colons of hf:// and C:\.
 _COLON = re.compile(r"(?<!^[A-Za-z]):(?!//)")
 # What in an open_clip config would make it fetch other things, or run a repository's code.
@@ -415,7 +417,7 @@ def _architecture(text: str, name: str) -> str | Path:
         WeightsError: the file is missing, broken, or would have other things fetched or run.
     """
     if not text.endswith(".json"):
-        if not ARCHITECTURE.fullmatch(text):
+        if not _ARCHITECTURE.fullmatch(text):
             raise InputError(
                 f"{text!r} is no architecture.", hint="Give an open_clip name or a .json file."
             )
@@ -431,14 +433,31 @@ def _architecture(text: str, name: str) -> str | Path:
             f"{path} asks for things from elsewhere: {', '.join(foreign)}.",
             hint="Only plain open_clip configs are taken: embed_dim, vision_cfg, text_cfg.",
         )
+    for key, value in _numbers(config):
+        if value > MOST.get(key, LARGEST):
+            raise WeightsError(f"{path} asks for a CLIP with {key} = {value}; that is no CLIP.")
     return path
 
 
 def _keys(value: Any) -> Iterator[str]:
     """All keys of a JSON value, those of its inner objects too."""
+    for key, _ in _items(value):
+        yield key
+
+
+def _numbers(value: Any) -> Iterator[tuple[str, float]]:
+    """All numbers of a JSON value, by the key they have or are in a list of."""
+    for key, found in _items(value):
+        for number in found if isinstance(found, list) else [found]:
+            if isinstance(number, int | float):
+                yield key, number
+
+
+def _items(value: Any) -> Iterator[tuple[str, Any]]:
+    """All keys and values of a JSON value's objects, the inner ones' too."""
     if isinstance(value, Mapping):
-        yield from value
+        yield from value.items()
         value = list(value.values())
     if isinstance(value, list):
         for inner in value:
-            yield from _keys(inner)
+            yield from _items(inner)

@@ -141,6 +141,13 @@ def change(path, *, drop=None, add=None, metadata=None):
         ({"add": {"stem.bias": torch.zeros(3)}}, r"stem\.bias"),
         ({"metadata": {"config": '{"scale": 5}'}}, "scale is 5"),
         ({"metadata": {"config": "{"}}, "broken header"),
+        ({"metadata": {"config": "[" * 100_000}}, "broken header"),
+        ({"metadata": {"config": '{"scale": 4, "widths": [30000, 1, 1, 1]}'}}, "widths is"),
+        (
+            {"metadata": {"config": '{"scale": 4, "encoder_blocks": [1000000000, 1, 1, 1]}'}},
+            "blocks",
+        ),
+        ({"metadata": {"config": '{"scale": 4, "clip_weight": 1' + 400 * "0" + "}"}}, "beyond"),
         ({"metadata": {"format": "99"}}, "not a clipsr generator"),
         ({"metadata": {"architecture": "esrgan"}}, "not a clipsr generator"),
     ],
@@ -149,6 +156,14 @@ def test_a_file_that_does_not_fit_is_refused_with_the_reason(saved, tiny_clip, c
     change(saved, **changes)
 
     with pytest.raises(WeightsError, match=named):
+        load_generator(saved, tiny_clip)
+
+
+def test_a_network_larger_than_its_file_takes_no_memory(saved, tiny_clip):
+    """A stranger's header may claim what no memory holds: this one 10 GB."""
+    change(saved, metadata={"config": '{"scale": 4, "prompts": 2, "widths": [16384, 1, 1, 16384]}'})
+
+    with pytest.raises(WeightsError, match="does not fit the network"):
         load_generator(saved, tiny_clip)
 
 

@@ -87,18 +87,45 @@ def test_an_unknown_architecture_is_refused_by_name():
         Clip.create("ViT-Z-99")
 
 
-@pytest.mark.parametrize("stem", ["local-dir:evil", "hf-hub:evil", "a b"])
-def test_a_config_is_never_named_as_a_place_to_load_code_from(tmp_path, stem):
+@pytest.mark.parametrize("stem", ["local-dir:evil", "hf-hub:evil", "my siglip"])
+def test_a_configs_name_tells_open_clip_nothing(tmp_path, monkeypatch, stem):
+    """Else it would load what lies in ``evil``, or another tokenizer."""
+    monkeypatch.chdir(tmp_path)
     config = tmp_path / f"{stem}.json"
     config.write_bytes(TINY.read_bytes())
-    evil = tmp_path / "evil"
-    evil.mkdir()
-    (evil / "open_clip_config.json").write_text("{}")
+    (tmp_path / "evil").mkdir()
+    (tmp_path / "evil" / "open_clip_config.json").write_text("{}")
 
-    with pytest.raises(InputError, match="cannot be a model's name") as caught:
+    clip = Clip.create(config)
+
+    assert clip.name == stem
+    assert clip.text(["a red bird"]).shape == (1, 32)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"embed_dim": 32', '"embed_dim": "x"'),
+        ('"patch_size": 8', '"patch_size": 0'),
+        ('"layers": 3', '"unknown": 3'),
+        ('"context_length": 32', '"context_length": null'),
+    ],
+)
+def test_a_config_that_no_clip_can_be_built_from_is_refused(tmp_path, old, new):
+    config = tmp_path / "own.json"
+    assert old in TINY.read_text()
+    config.write_text(TINY.read_text().replace(old, new, 1))
+
+    with pytest.raises(WeightsError, match=r"own\.json CLIP"):
         Clip.create(config)
 
-    assert "Rename it" in caught.value.hint
+
+def test_a_config_that_cannot_be_read_is_said(tmp_path):
+    with pytest.raises(WeightsError, match="Cannot read"):
+        Clip.create(tmp_path / "none.json")
+    (tmp_path / "deep.json").write_text("[" * 300_000)
+    with pytest.raises(WeightsError, match="Cannot read"):
+        Clip.create(tmp_path / "deep.json")
 
 
 def test_a_convolutional_clip_is_refused(tmp_path):

@@ -318,6 +318,9 @@ def test_what_is_no_captioner_is_refused(own_clip, repository, tmp_path, name, k
         ('{"text_cfg": {"hf_tokenizer_name": "a/b"}}', "from elsewhere: hf_tokenizer_name"),
         ('{"vision_cfg": {"timm_model_name": "x"}}', "from elsewhere: timm_model_name"),
         ('{"a": [{"tokenizer_kwargs": {"trust_remote_code": true}}]}', "tokenizer_kwargs"),
+        ('{"vision_cfg": {"layers": 1000000000}}', "layers = 1000000000"),
+        ('{"vision_cfg": {"layers": [2, 1000]}}', "layers = 1000"),
+        ('{"embed_dim": 1e300}', "embed_dim = 1e"),
     ],
 )
 def test_a_config_that_would_have_more_fetched_is_refused(own_clip, config, message):

@@ -19,6 +19,9 @@ SCALES = (4, 8, 16)
 SKIPS = ("bicubic", "none")
 # The base grid is halved three times.
 BASE_MULTIPLE = 8
+# More than any network has: a stranger's file could have the memory filled before it is refused.
+MOST_CHANNELS = 2**14
+MOST_BLOCKS = 2**8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +53,22 @@ class GeneratorConfig:
         if self.skip not in SKIPS:
             raise InputError(f"skip is {self.skip!r}; it must be one of {SKIPS}.")
         # A level may do without blocks.
-        least = {"widths": 1, "encoder_blocks": 0, "decoder_blocks": 0, "head_widths": 1}
-        for name, lowest in least.items():
-            if min(getattr(self, name)) < lowest:
+        limits = {
+            "widths": (1, MOST_CHANNELS),
+            "encoder_blocks": (0, MOST_BLOCKS),
+            "decoder_blocks": (0, MOST_BLOCKS),
+            "head_widths": (1, MOST_CHANNELS),
+        }
+        for name, (least, most) in limits.items():
+            values = getattr(self, name)
+            if not all(least <= value <= most for value in values):
                 raise InputError(
-                    f"{name} is {getattr(self, name)}; it must hold numbers from {lowest} up."
+                    f"{name} is {values}; it must hold numbers from {least} to {most}."
                 )
-        if self.text_hidden < 1:
-            raise InputError(f"text_hidden is {self.text_hidden}; it must be at least 1.")
+        if not 1 <= self.text_hidden <= MOST_CHANNELS:
+            raise InputError(
+                f"text_hidden is {self.text_hidden}; it must be from 1 to {MOST_CHANNELS}."
+            )
         if self.prompts < 1:
             raise InputError(f"prompts is {self.prompts}; at least one block must be prompted.")
 
