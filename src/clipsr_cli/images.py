@@ -8,12 +8,14 @@ import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageCms, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, TiffImagePlugin, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
 from clipsr_cli.errors import ImageError, reason
@@ -29,6 +31,8 @@ MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBX", "RGBA", "RGBa
 # Above this an input is taken for a decompression bomb, unless somebody says otherwise.
 MAX_INPUT_PIXELS = 300_000_000
 ORIENTATION = 0x0112
+# EXIF's unit of resolution that is not the inch.
+PER_CENTIMETRE = 3
 # Bytes that are inflated at a time to count them.
 INFLATED = 2**20
 # Channels of PNG's colour types.
@@ -67,8 +71,26 @@ def find(folder: Path, *, recursive: bool = True, pattern: str | None = None) ->
     return sorted(found)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What a picture is, as far as it can be told without decoding it.
+
+    Attributes:
+        size: (width, height) of the upright picture, in pixels.
+        sixteen_bit: it holds 16 bits a channel.
+    """
+
+    size: tuple[int, int]
+    sixteen_bit: bool
+
+
 def read_size(path: Path, *, max_pixels: int | None = MAX_INPUT_PIXELS) -> tuple[int, int]:
-    """Width and height of an upright picture, from its header alone.
+    """Width and height of an upright picture: see ``read_header``."""
+    return read_header(path, max_pixels=max_pixels).size
+
+
+def read_header(path: Path, *, max_pixels: int | None = MAX_INPUT_PIXELS) -> Header:
+    """What is known of a picture from its header alone.
 
     An orientation that a PNG names only behind its pixels is not seen.
 
@@ -84,10 +106,13 @@ def read_size(path: Path, *, max_pixels: int | None = MAX_INPUT_PIXELS) -> tuple
             orientation = 1
         # Pillow gives a TIFF's size upright.
         turned = image.format != "TIFF" and TURNS.get(orientation, TURNS[1])[0]
-        return (image.height, image.width) if turned else (image.width, image.height)
+        size = (image.height, image.width) if turned else (image.width, image.height)
+        return Header(size=size, sixteen_bit=_is_sixteen_bit(image))
 
 
-def read(path: Path, *, max_pixels: int | None = MAX_INPUT_PIXELS) -> Picture:
+def read(
+    path: Path, *, max_pixels: int | None = MAX_INPUT_PIXELS, limit_option: str = ""
+) -> Picture:
     """Decode a picture, turned upright.
 
     Palette pictures become RGB, CMYK becomes sRGB by its own profile where it has one. Broken EXIF
@@ -96,11 +121,12 @@ def read(path: Path, *, max_pixels: int | None = MAX_INPUT_PIXELS) -> Picture:
     Args:
         path: the file.
         max_pixels: a larger one is taken for a decompression bomb; None for files of our own.
+        limit_option: what raises that limit, for the message; "" where nothing does.
 
     Raises:
         ImageError: it is broken, animated, too large, or of an unsupported kind.
     """
-    with _open(path, max_pixels) as image:
+    with _open(path, max_pixels, limit_option) as image:
         # Asked first: once Pillow has loaded a picture it no longer knows.
         if _is_sixteen_bit(image):
             planes = _decode_sixteen_bit(image, path)
@@ -129,7 +155,7 @@ def from_pillow(image: Image.Image, metadata: Metadata | None = None) -> Picture
 
 
 @contextmanager
-def _open(path: Path, max_pixels: int | None) -> Iterator[ImageFile]:
+def _open(path: Path, max_pixels: int | None, limit_option: str = "") -> Iterator[ImageFile]:
     """A file's picture, not decoded yet; whatever goes wrong while it is open is an ImageError."""
     # Our own limit below replaces Pillow's, which would also hit legitimate large pictures.
     Image.MAX_IMAGE_PIXELS = None
@@ -139,7 +165,7 @@ def _open(path: Path, max_pixels: int | None) -> Iterator[ImageFile]:
                 raise ImageError(
                     f"{path} has {image.width} x {image.height} pixels, "
                     f"above the limit of {max_pixels:,}.",
-                    hint="If it is no mistake, raise --max-input-pixels.",
+                    hint=f"If it is no mistake, raise {limit_option}." if limit_option else "",
                 )
             frames = getattr(image, "n_frames", 1)
             # A camera's MPO is a JPEG whose other frames are previews or the other eye's view.
@@ -166,13 +192,14 @@ def _warn_unlisted(error: OSError) -> None:
 
 def _metadata(image: ImageFile, path: Path) -> tuple[Metadata, int]:
     """What a picture carries beside its pixels, less what is broken, and its EXIF orientation."""
-    orientation, exif = 1, None
+    orientation, exif, dpi = 1, None, _dpi(image.info.get("dpi"))
     try:
         found = image.getexif()
         if not found and "exif" in image.info:
             # A JPEG's was looked at when it was opened: having failed then, it now seems empty.
             Image.Exif().load(image.info["exif"])
         orientation = found.get(ORIENTATION, 1)
+        dpi = dpi or _exif_dpi(found)
         kept = Image.Exif()
         for tag, value in kept_exif(found).items():
             kept[tag] = value
@@ -180,15 +207,22 @@ def _metadata(image: ImageFile, path: Path) -> tuple[Metadata, int]:
     except Exception as error:
         logger.warning("The EXIF of %s is broken and left out: %s", path, reason(error))
     icc = image.info.get("icc_profile")
-    metadata = Metadata(icc=icc if isinstance(icc, bytes) else None, exif=exif, dpi=_dpi(image))
+    metadata = Metadata(icc=icc if isinstance(icc, bytes) else None, exif=exif, dpi=dpi)
     return metadata, orientation
 
 
-def _dpi(image: ImageFile) -> tuple[float, float] | None:
-    """Pixels per inch, where the file gives numbers that every format can hold."""
+def _exif_dpi(exif: Image.Exif) -> tuple[float, float] | None:
+    """Pixels per inch as EXIF has them, for files that have no other place for them."""
+    tags = ExifTags.Base.XResolution, ExifTags.Base.YResolution
+    per_inch = 2.54 if exif.get(ExifTags.Base.ResolutionUnit) == PER_CENTIMETRE else 1.0
+    return _dpi([exif.get(tag) for tag in tags], per_inch)
+
+
+def _dpi(values: Any, per_inch: float = 1.0) -> tuple[float, float] | None:
+    """Pixels per inch, where a file gives two numbers that every format can hold."""
     try:
-        across, down = (float(value) for value in image.info["dpi"])
-    except (KeyError, TypeError, ValueError):
+        across, down = (float(value) * per_inch for value in values)
+    except (TypeError, ValueError, ZeroDivisionError):
         return None
     # Pillow says 1 for a TIFF that says nothing.
     return (across, down) if 1 < across < 2**16 and 1 < down < 2**16 else None
@@ -296,7 +330,7 @@ def _turn(planes: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def _picture(planes: np.ndarray, metadata: Metadata) -> Picture:
-    """The opposite of ``_planes``."""
+    """Channels as they are stored, (H, W, 1 to 4), as a picture: undoes ``Picture.planes``."""
     bands = planes.shape[2]
     gray = bands < 3
     return Picture(

@@ -178,6 +178,23 @@ def test_a_picture_of_more_than_a_piece_is_the_same_whatever_the_blocks(tmp_path
     assert found["exif"][0x8769][0x9003] == "2024:05:06 07:08:09"
 
 
+def test_a_tiff_too_large_for_itself_is_given_up_as_soon_as_that_is_known(tmp_path, monkeypatch):
+    monkeypatch.setattr(encoders.tiff, "STRIP", 3000)
+    monkeypatch.setattr(encoders.tiff, "LARGEST", 2**15)
+    taken = []
+
+    def blocks():
+        for index in range(100):
+            taken.append(index)
+            yield noise(1, 1000, seed=index)
+
+    with pytest.raises(ImageError, match="a TIFF holds 4 GiB at most; --ext png holds more"):
+        written(tmp_path / "a.tif", noise(100, 1000), "tiff", blocks=blocks())
+
+    assert len(taken) < 15
+    assert list(tmp_path.iterdir()) == []
+
+
 # JPEG as its rows come
 
 

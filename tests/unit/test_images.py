@@ -22,6 +22,9 @@ EXACT = {"png": {}, "bmp": {}, "tif": {}, "tiff": {"compression": "tiff_lzw"}}
 LOSSY = {"jpg": {"quality": 95}, "jpeg": {"quality": 95}, "avif": {"quality": 95}}
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 MAKE, ORIENTATION, TIME, COPYRIGHT, SHOT, PLACE = 0x010F, 0x0112, 0x0132, 0x8298, 0x8769, 0x8825
+# Of the resolution.
+ACROSS, DOWN, UNIT = 0x011A, 0x011B, 0x0128
+NO_NUMBER = TiffImagePlugin.IFDRational(0, 0)
 # How a picture shown upright is stored under each EXIF orientation.
 STORED = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -71,14 +74,15 @@ def exif(tags):
     return built.tobytes()
 
 
-def camera_exif():
+def camera_exif(tags=()):
     return exif(
         {
             MAKE: "Maker",
             TIME: "2024:05:06 07:08:09",
             COPYRIGHT: "© José".encode(),
             SHOT: {0x9003: "2024:05:06 07:08:09", 0x829A: 0.01, 0x9204: -0.5},
-            PLACE: {1: "N", 2: (47.0, 30.0, 12.5), 6: TiffImagePlugin.IFDRational(0, 0)},
+            PLACE: {1: "N", 2: (47.0, 30.0, 12.5), 6: NO_NUMBER},
+            **dict(tags),
         }
     )
 
@@ -450,8 +454,12 @@ def sources(tmp_path_factory):
     """A picture with everything in every format that is read, 8 and 16 bit."""
     folder = tmp_path_factory.mktemp("sources")
     image, everything = Image.fromarray(smooth()), {"exif": camera_exif(), "icc_profile": SRGB}
-    for extension in ("png", "jpg", "webp", "avif"):
+    for extension in ("png", "jpg"):
         image.save(folder / f"8.{extension}", dpi=(300, 150), **everything)
+    # These have no place for the resolution but EXIF.
+    everything["exif"] = camera_exif({ACROSS: 300.0, DOWN: 150.0, UNIT: 2})
+    for extension in ("webp", "avif"):
+        image.save(folder / f"8.{extension}", **everything)
     # Pillow would write the copyright as ASCII into a TIFF, and nothing else writes 16 bit.
     carries = {"exif": camera_exif(), "icc": SRGB, "dpi": (300, 150)}
     encoders.write(picture(smooth(), **carries), folder / "8.tif", "tiff")
@@ -479,7 +487,8 @@ def test_exif_icc_and_dpi_are_carried_over(tmp_path, sources, source, form):
     assert tags[SHOT] == {0x9003: "2024:05:06 07:08:09", 0x829A: 0.01, 0x9204: -0.5}
     assert (tags[PLACE][1], tags[PLACE][2]) == ("N", (47.0, 30.0, 12.5))
     assert found["icc"] == SRGB
-    if source[-3:] in ("png", "jpg", "tif") and form in ("png", "jpg", "tiff"):
+    assert images.read(tmp_path / "out").metadata.dpi == pytest.approx((300, 150), abs=0.02)
+    if form in ("png", "jpg", "tiff"):
         assert found["dpi"] == pytest.approx((300, 150), abs=0.02)
 
 
@@ -564,6 +573,34 @@ def test_orientation_is_applied_though_the_exif_behind_it_is_broken(broken_exif,
     assert read.size == (32, 48)
     assert read.metadata.exif is None
     assert "broken" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("tags", "dpi"),
+    [
+        ({ACROSS: 300.0, DOWN: 150.0, UNIT: 2}, (300, 150)),
+        ({ACROSS: 100.0, DOWN: 50.0, UNIT: 3}, (254, 127)),
+        ({ACROSS: 300.0}, None),
+        ({ACROSS: NO_NUMBER, DOWN: NO_NUMBER, UNIT: 3, MAKE: "Maker"}, None),
+    ],
+    ids=["inches", "centimetres", "half", "no number"],
+)
+def test_a_resolution_in_exif_is_read_where_a_format_has_no_other_place(tmp_path, tags, dpi):
+    Image.fromarray(noise()).save(tmp_path / "a.webp", exif=exif(tags))
+
+    read = images.read(tmp_path / "a.webp")
+
+    assert read.metadata.dpi == (dpi and pytest.approx(dpi))
+    # Whatever the resolution, the rest stays.
+    encoders.write(read, tmp_path / "a.png", "png")
+    assert carried(tmp_path / "a.png")["exif"].get(MAKE) == tags.get(MAKE)
+
+
+def test_what_has_no_exif_but_a_resolution_keeps_it(tmp_path):
+    for form in ("webp", "avif"):
+        encoders.write(picture(noise(), dpi=(300, 150)), tmp_path / "out", form)
+
+        assert images.read(tmp_path / "out").metadata == Metadata(dpi=(300, 150))
 
 
 @pytest.mark.parametrize("dpi", [(0, 0), (1, 1)])
@@ -696,6 +733,23 @@ def test_too_many_pixels_are_refused_from_the_header(tmp_path):
             ImageError, match=r"bomb\.png has 60000 x 60000 pixels, above the limit"
         ):
             open_it(tmp_path / "bomb.png")
+
+
+def test_only_who_has_an_option_for_the_limit_is_told_of_it(tmp_path):
+    (tmp_path / "bomb.png").write_bytes(png(60_000, 60_000, 8, 2, b""))
+
+    with pytest.raises(ImageError) as without:
+        images.read(tmp_path / "bomb.png")
+    with pytest.raises(ImageError) as told:
+        images.read(tmp_path / "bomb.png", limit_option="--max-input-pixels")
+
+    assert without.value.hint == ""
+    assert "raise --max-input-pixels" in told.value.hint
+
+
+@pytest.mark.parametrize(("name", "deep"), [("8.png", False), ("16.png", True), ("16.tif", True)])
+def test_the_depth_is_known_from_the_header(sources, name, deep):
+    assert images.read_header(sources / name) == images.Header(size=(48, 32), sixteen_bit=deep)
 
 
 @pytest.mark.parametrize(

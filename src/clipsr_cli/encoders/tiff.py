@@ -20,6 +20,8 @@ STRIP = 2**20
 # Larger files are slower to write, and hardly smaller ones to make.
 COMPRESSION = 2
 LONG = 4
+# Where the last strip may end: places in the file are numbers of four bytes.
+LARGEST = 2**32
 
 
 def write(blocks: Iterable[np.ndarray], layout: Layout, file: BinaryIO) -> None:
@@ -31,7 +33,7 @@ def write(blocks: Iterable[np.ndarray], layout: Layout, file: BinaryIO) -> None:
     rows = max(1, STRIP // (layout.width * layout.bands * layout.dtype.itemsize))
     # The directory stands before the strips that it describes, and is as long as it will be.
     lengths = [0] * ceil(layout.height / rows)
-    start = _directory(layout, rows, lengths).save(file)
+    end = _directory(layout, rows, lengths).save(file)
     little = layout.dtype.newbyteorder("<")
     for index, strip in enumerate(_strips(blocks, rows)):
         ordered = strip.astype(little, copy=False)
@@ -39,9 +41,10 @@ def write(blocks: Iterable[np.ndarray], layout: Layout, file: BinaryIO) -> None:
         differences[:, 1:] -= ordered[:, :-1]
         packed = zlib.compress(differences.tobytes(), COMPRESSION)
         lengths[index] = len(packed)
+        end += len(packed)
+        if end > LARGEST:
+            raise ValueError("a TIFF holds 4 GiB at most; --ext png holds more")
         file.write(packed)
-    if start + sum(lengths) > 2**32:
-        raise ValueError("a TIFF holds 4 GiB at most; --ext png holds more")
     file.seek(0)
     _directory(layout, rows, lengths).save(file)
 

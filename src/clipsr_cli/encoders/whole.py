@@ -6,14 +6,16 @@ from io import BytesIO
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
-from clipsr_cli.pictures import Format, Layout
+from clipsr_cli.pictures import Format, Layout, kept_exif
 
 logger = logging.getLogger(__name__)
 
 # What one JPEG marker holds.
 MAX_JPEG_EXIF = 65533
+# EXIF's number for the inch, as the unit of its resolution.
+PER_INCH = 2
 
 
 def write(
@@ -50,6 +52,20 @@ def carried(layout: Layout, into: Format, name: str) -> dict[str, Any]:
         logger.warning("JPEG cannot hold EXIF this large: left out of %s", name)
     elif metadata.exif:
         options["exif"] = metadata.exif
-    if metadata.dpi:
+    if metadata.dpi and into.pillow == "JPEG":
         options["dpi"] = metadata.dpi
+    elif metadata.dpi:
+        options["exif"] = _exif_with_dpi(metadata.exif, metadata.dpi)
     return options
+
+
+def _exif_with_dpi(exif: bytes | None, dpi: tuple[float, float]) -> bytes:
+    """EXIF that tells the resolution too, for WebP and AVIF, which have no other place for it."""
+    told = Image.Exif()
+    if exif:
+        before = Image.Exif()
+        before.load(exif)
+        told.update(kept_exif(before))
+    told[ExifTags.Base.XResolution], told[ExifTags.Base.YResolution] = dpi
+    told[ExifTags.Base.ResolutionUnit] = PER_INCH
+    return told.tobytes()
