@@ -36,6 +36,9 @@ def pick_device(name: str = "auto") -> torch.device:
         raise InputError(
             f"{name!r} is no device.", hint="Use auto, cpu, cuda, cuda:N or mps."
         ) from error
+    if str(device) != name:
+        # Torch keeps the number in a byte: it takes cuda:256 for cuda:0.
+        raise DeviceError(f"The device {name!r} is not there.", hint="See clipsr env.")
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:

@@ -35,6 +35,16 @@ def test_a_missing_device_is_never_replaced_in_silence(name, monkeypatch):
     assert caught.value.exit_code == 5
 
 
+@pytest.mark.parametrize("name", ["cuda:128", "cuda:256", "cuda:257"])
+def test_a_number_that_torch_cannot_count_to_is_no_other_device(name, monkeypatch):
+    """Torch takes cuda:256 for cuda:0, and cuda:128 for cuda:-128."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+    with pytest.raises(DeviceError, match=f"'{name}' is not there"):
+        pick_device(name)
+
+
 def test_a_device_that_means_nothing_is_an_input_error():
     with pytest.raises(InputError, match="gpu!"):
         pick_device("gpu!")
