@@ -1,4 +1,4 @@
-"""Keep an enlarged picture's colours true to the small one's, and transparent parts out of them."""
+"""Put colours right: an enlarged picture's by the small one, hidden pixels' by visible ones."""
 
 from collections.abc import Iterable, Iterator
 from tempfile import SpooledTemporaryFile

@@ -12,7 +12,7 @@ from PIL import Image
 from clipsr_cli import images, pictures
 from clipsr_cli.captions import Captioner
 from clipsr_cli.colour import fill_transparent
-from clipsr_cli.errors import ImageError
+from clipsr_cli.errors import ImageError, without_traceback
 from clipsr_cli.pictures import Picture
 
 logger = logging.getLogger(__name__)
@@ -116,16 +116,7 @@ def _result(future: "Future[np.ndarray]") -> np.ndarray | Exception:
     try:
         return future.result()
     except Exception as error:
-        return _bare(error)
-
-
-def _bare(error: Exception) -> Exception:
-    """An error that can be kept: without tracebacks, whose frames would keep much else."""
-    cause: BaseException | None = error
-    while cause is not None:
-        cause.__traceback__ = None
-        cause = cause.__cause__ or cause.__context__
-    return error
+        return without_traceback(error)
 
 
 def _captions(captioner: Captioner, views: Sequence[np.ndarray]) -> list[str | Exception]:
@@ -137,7 +128,7 @@ def _captions(captioner: Captioner, views: Sequence[np.ndarray]) -> list[str | E
         return [caption or ImageError("The captioner found no words.") for caption in captions]
     except Exception as error:
         if len(views) == 1:
-            return [_bare(error)]
+            return [without_traceback(error)]
         logger.warning("A batch of %d could not be captioned, halving it: %s", len(views), error)
     middle = len(views) // 2
     return _captions(captioner, views[:middle]) + _captions(captioner, views[middle:])
