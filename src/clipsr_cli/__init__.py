@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from clipsr_cli.jobs import Failed as Failed
     from clipsr_cli.jobs import Job as Job
     from clipsr_cli.jobs import Skipped as Skipped
-    from clipsr_cli.jobs import UpscaleOptions as UpscaleOptions
     from clipsr_cli.jobs import plan as plan
     from clipsr_cli.models.clip import Clip as Clip
     from clipsr_cli.pictures import Picture as Picture
+    from clipsr_cli.upscale_options import UpscaleOptions as UpscaleOptions
     from clipsr_cli.upscaling import Upscaler as Upscaler
 
 __version__ = "0.1.0"
@@ -29,7 +29,7 @@ _HOMES = {
     "Job": "jobs",
     "Picture": "pictures",
     "Skipped": "jobs",
-    "UpscaleOptions": "jobs",
+    "UpscaleOptions": "upscale_options",
     "Upscaler": "upscaling",
     "load_generator": "checkpoints",
     "plan": "jobs",

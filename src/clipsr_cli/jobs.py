@@ -1,135 +1,38 @@
 """Turn what a user typed into jobs, before any work: which picture goes where, with what prompt."""
 
-import math
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from difflib import get_close_matches
-from glob import glob
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass
+from pathlib import Path
 from string import Formatter
-from typing import Literal
+from typing import Literal, get_args
 
 from clipsr_cli import images, pictures
-from clipsr_cli.colour import FIXES
-from clipsr_cli.errors import ImageError, InputError
+from clipsr_cli.errors import ImageError, InputError, UnknownNameError
+from clipsr_cli.finding import Found, expand, find_within, is_readable
 from clipsr_cli.prompts import Prompt, Prompts
+from clipsr_cli.upscale_options import UpscaleOptions as UpscaleOptions
 
 DEFAULT_TEMPLATE = "{stem}_x{scale}"
 TEMPLATE_FIELDS = ("stem", "ext", "scale", "model")
-
-# The output side of a tile and the overlap of neighbours: near what the networks saw in training.
-TILE_OUTPUT = 256
-OVERLAP_OUTPUT = 64
-# The base grid is a quarter of the output and is halved three times.
-MIN_TILE = 8
-
-MOST_WORKERS = 8
 
 Existing = Literal["skip", "overwrite", "fail"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Resize:
-    """A change of size after enlarging: by a factor of the input's size, or to a longest side."""
-
-    outscale: float | None = None
-    longest_side: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.outscale is not None and self.longest_side is not None:
-            raise InputError("--outscale and --longest-side cannot both be given.")
-        if self.outscale is not None and not 0 < self.outscale < math.inf:
-            raise InputError(f"--outscale is {self.outscale}; it must be above 0, and finite.")
-        if self.longest_side is not None and self.longest_side < 1:
-            raise InputError(f"--longest-side is {self.longest_side}; it must be at least 1.")
-
-    def size(self, width: int, height: int, scale: int) -> tuple[int, int]:
-        """Width and height of the output of a ``width`` x ``height`` input."""
-        if self.outscale is not None:
-            factor = self.outscale
-        elif self.longest_side is not None:
-            factor = self.longest_side / max(width, height)
-        else:
-            factor = scale
-        return max(1, round(width * factor)), max(1, round(height * factor))
-
-
-@dataclass(frozen=True, kw_only=True)
-class UpscaleOptions:
-    """How pictures are enlarged; None lets clipsr decide.
+class Job:
+    """One picture to enlarge.
 
     Attributes:
-        text_strength: 0 is the empty prompt, 1 the prompt as trained; others lie on the line
-            through the two.
-        tile: side of a tile of the small picture, in pixels.
-        tile_overlap: pixels of the small picture that neighbouring tiles share.
-        batch_size: tiles that go through the network at once.
-        color_fix: a name in ``colour.FIXES``.
-        quality: of the lossy formats, 1 to 100.
-        resize: a change of size after enlarging.
-        workers: threads that decode, and threads that encode.
-        max_memory: bytes of main memory that the process shall stay below.
-        memory_share: share of the free memory that pictures may take where nothing else is said.
-        max_input_pixels: an input of more is taken for a decompression bomb.
+        input: its file.
+        output: the file it becomes.
+        form: that file's format, a name in ``pictures.FORMATS``.
+        prompt: the words for it.
+        size_in: (width, height) as its header has it; None where that cannot be read.
+        size_out: (width, height) that it is to have; None where ``size_in`` is.
+        sixteen_bit: it holds 16 bits a channel.
     """
-
-    text_strength: float = 1.0
-    tile: int | None = None
-    tile_overlap: int | None = None
-    batch_size: int | None = None
-    color_fix: str = "none"
-    quality: int | None = None
-    resize: Resize = field(default_factory=Resize)
-    workers: int | None = None
-    max_memory: int | None = None
-    memory_share: float = 0.5
-    max_input_pixels: int = images.MAX_INPUT_PIXELS
-
-    def __post_init__(self) -> None:
-        if self.tile is not None and self.tile < MIN_TILE:
-            raise InputError(f"--tile is {self.tile}; it must be at least {MIN_TILE}.")
-        for name in ("batch_size", "workers", "max_memory", "max_input_pixels"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"--{name.replace('_', '-')} is {value}; it must be at least 1.")
-        if self.color_fix not in FIXES:
-            raise InputError(
-                f"--color-fix is {self.color_fix!r}; it must be one of: {', '.join(FIXES)}."
-            )
-        if self.quality is not None and not 1 <= self.quality <= 100:
-            raise InputError(f"--quality is {self.quality}; it must be from 1 to 100.")
-        if not math.isfinite(self.text_strength):
-            raise InputError(f"--text-strength is {self.text_strength}; it must be finite.")
-        if self.tile_overlap is not None and self.tile_overlap < 0:
-            raise InputError(f"--tile-overlap is {self.tile_overlap}; it must be at least 0.")
-
-    @property
-    def threads(self) -> int:
-        """Threads that decode, and as many that encode: half the cores, 2 to 8, unless asked."""
-        return self.workers or max(2, min(MOST_WORKERS, (os.cpu_count() or 1) // 2))
-
-    def tiling(self, scale: int) -> tuple[int, int]:
-        """Tile side and overlap, in pixels of the small picture.
-
-        Raises:
-            InputError: the overlap would not leave any tile of its own.
-        """
-        size = self.tile or max(MIN_TILE, TILE_OUTPUT // scale)
-        overlap = (
-            min(OVERLAP_OUTPUT // scale, size // 2)
-            if self.tile_overlap is None
-            else self.tile_overlap
-        )
-        if overlap >= size:
-            raise InputError(f"--tile-overlap is {overlap}; it must be below the tile, {size}.")
-        return size, overlap
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One picture to enlarge."""
 
     input: Path
     output: Path
@@ -137,11 +40,23 @@ class Job:
     prompt: Prompt
     size_in: tuple[int, int] | None
     size_out: tuple[int, int] | None
+    sixteen_bit: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """A picture that was enlarged and written, and on what."""
+    """A picture that was enlarged and written, and on what.
+
+    Attributes:
+        job: what was to be done.
+        size_in: (width, height) of what was read.
+        size_out: (width, height) of what was written.
+        tiles: how many it was cut into.
+        seconds: from when it was taken in hand until it was written. Waiting for its turn at the
+            network is included, so those of pictures side by side add up to more than the run.
+        device: the device's name.
+        precision: ``fp32``, ``fp16`` or ``bf16``.
+    """
 
     job: Job
     size_in: tuple[int, int]
@@ -154,19 +69,29 @@ class Done:
 
 @dataclass(frozen=True, kw_only=True)
 class Skipped:
-    """A picture whose output was there already."""
+    """A picture whose output was there already.
+
+    Attributes:
+        job: what would have been done.
+    """
 
     job: Job
 
 
 @dataclass(frozen=True, kw_only=True)
 class Failed:
-    """A picture that could not be read, enlarged or written."""
+    """A picture that could not be read, enlarged or written.
+
+    Attributes:
+        job: what was to be done.
+        error: what went wrong, without its traceback.
+        seconds: as for ``Done``; 0 where it was never taken in hand.
+        device, precision: as for ``Done``; None where no device was reached.
+    """
 
     job: Job
     error: Exception
     seconds: float = 0.0
-    # Where no device was reached there is none.
     device: str | None = None
     precision: str | None = None
 
@@ -189,26 +114,12 @@ class Plan:
         return sum(job.prompt.source == "sidecar" for job in every)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Found:
-    """A picture among the inputs.
-
-    Attributes:
-        path: as it was come by.
-        relative: its path within the input folder; its name alone for a single file.
-        real: its path without symlinks, by which pictures are told apart.
-    """
-
-    path: Path
-    relative: PurePosixPath
-    real: str
-
-
 def plan(
     inputs: Sequence[str],
     output: Path,
     *,
     scale: int,
+    options: UpscaleOptions | None = None,
     prompts: Prompts | None = None,
     model: str = "",
     recursive: bool = True,
@@ -216,9 +127,8 @@ def plan(
     template: str = DEFAULT_TEMPLATE,
     form: str = "auto",
     existing: Existing = "skip",
-    resize: Resize | None = None,
     shard: tuple[int, int] | None = None,
-    max_pixels: int = images.MAX_INPUT_PIXELS,
+    max_pixels: int | None = None,
     also: Sequence[Path] = (),
 ) -> Plan:
     """Find the pictures, name their outputs, and refuse all that can be refused before any work.
@@ -229,6 +139,8 @@ def plan(
         inputs: files, folders and globs, as typed.
         output: the output folder; need not exist.
         scale: 4, 8 or 16.
+        options: those of the ``Upscaler`` that will do the jobs: they decide the final size, and
+            what is too large to be read.
         prompts: where prompts may be.
         model: fills ``{model}`` in the template.
         recursive: look in the folders' subfolders.
@@ -236,25 +148,32 @@ def plan(
         template: output name without extension, of the fields ``{stem} {ext} {scale} {model}``.
         form: a name in ``pictures.FORMATS``, or ``auto``, which is png.
         existing: what to do where an output is there already.
-        resize: a change of size after enlarging.
         shard: (i, n): only every n-th picture, from the i-th on, counted from 1.
-        max_pixels: an input of more is taken for a decompression bomb.
+        max_pixels: another limit than ``options.max_input_pixels``.
         also: other files that the run writes: a report, a sheet.
 
     Raises:
-        InputError: an input is not there, no picture is found, two would share one output, an
-            output would overwrite an input, land in an input folder or outside the output folder,
+        InputError: ``form`` or ``existing`` means nothing, an input is not there, no picture is
+            found, a glob matches only what is in ``output``, two would share one output, an output
+            would overwrite an input, land in an input folder or outside the output folder,
             is too large for its format, exists and ``existing`` is ``fail``, or the output folder
             cannot be written.
     """
     form = "png" if form == "auto" else form
-    resize = resize or Resize()
+    if form not in pictures.FORMATS:
+        raise UnknownNameError("output format", form, ("auto", *pictures.FORMATS))
+    if existing not in get_args(Existing):
+        raise InputError(
+            f"existing is {existing!r}; it must be one of: {', '.join(get_args(Existing))}."
+        )
+    options = options or UpscaleOptions()
+    limit = options.max_input_pixels if max_pixels is None else max_pixels
     prompts = prompts or Prompts()
-    places = _places(inputs)
+    places = expand(inputs, output=output)
     folders = [place for place in places if place.is_dir()]
-    for path in (output, *filter(_is_readable, also)):
+    for path in (output, *filter(is_readable, also)):
         _refuse_within(path, folders)
-    found = _find(places, inputs, recursive=recursive, pattern=pattern)
+    found = find_within(places, inputs, recursive=recursive, pattern=pattern)
     unused = prompts.unused(item.relative for item in found)
     extension = pictures.FORMATS[form].extension
     names = [_name(template, item.path, scale=scale, model=model) + extension for item in found]
@@ -269,9 +188,9 @@ def plan(
             target,
             form=form,
             scale=scale,
-            resize=resize,
+            options=options,
             prompts=prompts,
-            max_pixels=max_pixels,
+            max_pixels=limit,
         )
         if existing == "fail" and os.path.lexists(target):
             raise InputError(
@@ -283,22 +202,6 @@ def plan(
         else:
             todo.append(job)
     return Plan(jobs=todo, skipped=skipped, unused_prompts=unused)
-
-
-def find_pictures(
-    inputs: Sequence[str], *, recursive: bool = True, pattern: str | None = None
-) -> list[Found]:
-    """The pictures that files, folders and globs stand for; one that comes twice is one.
-
-    Args:
-        inputs: files, folders and globs, as typed.
-        recursive: look in the folders' subfolders.
-        pattern: in folders, only names that match this glob.
-
-    Raises:
-        InputError: an input is not there, or no picture is found.
-    """
-    return _find(_places(inputs), inputs, recursive=recursive, pattern=pattern)
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -328,66 +231,6 @@ def refuse_unwritable(folder: Path) -> None:
         raise InputError(f"{place} is not a folder.", hint="Choose another place.")
     if not os.access(place, os.W_OK | os.X_OK):
         raise InputError(f"The folder {place} cannot be written to.", hint="Choose another place.")
-
-
-def _places(inputs: Sequence[str]) -> list[Path]:
-    """The files and folders that the inputs stand for."""
-    places = []
-    for text in inputs:
-        if os.path.lexists(text):
-            path = Path(text)
-            if not path.is_dir() and not _is_readable(path):
-                raise InputError(
-                    f"{path} is not a picture that clipsr reads.", hint=f"It reads {_readable()}"
-                )
-            places.append(path)
-            continue
-        matches = [Path(match) for match in sorted(glob(text, recursive=True))]  # noqa: PTH207
-        if not matches:
-            raise InputError(f"{text} does not exist.", hint=_near(Path(text)))
-        # Captions and notes that a glob takes in are left out, as they are in a folder.
-        places += [match for match in matches if match.is_dir() or _is_readable(match)]
-    return places
-
-
-def _find(
-    places: Sequence[Path], inputs: Sequence[str], *, recursive: bool, pattern: str | None
-) -> list[Found]:
-    """The pictures in the folders, and the single ones, that the inputs stand for."""
-    found: dict[str, Found] = {}
-    for place in places:
-        if place.is_dir():
-            paths = images.find(place, recursive=recursive, pattern=pattern)
-            within = [(path, PurePosixPath(path.relative_to(place))) for path in paths]
-        else:
-            within = [(place, PurePosixPath(place.name))]
-        for path, relative in within:
-            real = os.path.realpath(path)
-            found.setdefault(real, Found(path=path, relative=relative, real=real))
-    if not found:
-        what = f"no picture that matches {pattern!r}" if pattern else "no picture"
-        raise InputError(
-            f"There is {what} in {', '.join(inputs)}.", hint=f"clipsr reads {_readable()}"
-        )
-    return list(found.values())
-
-
-def _is_readable(path: Path) -> bool:
-    return path.suffix.lower() in images.READABLE
-
-
-def _readable() -> str:
-    return " ".join(sorted(images.READABLE))
-
-
-def _near(missing: Path) -> str:
-    """A name that may have been meant."""
-    try:
-        names = os.listdir(missing.parent)
-    except OSError:
-        return f"There is no folder {missing.parent} to look in."
-    close = get_close_matches(missing.name, names, n=1)
-    return f"Did you mean {missing.parent / close[0]}?" if close else ""
 
 
 def _refuse_within(written: Path, folders: Sequence[Path]) -> None:
@@ -474,19 +317,19 @@ def _job(
     *,
     form: str,
     scale: int,
-    resize: Resize,
+    options: UpscaleOptions,
     prompts: Prompts,
     max_pixels: int,
 ) -> Job:
     prompt = prompts.find(item.path, item.relative)
     try:
-        size_in = images.read_size(item.path, max_pixels=max_pixels)
+        header = images.read_header(item.path, max_pixels=max_pixels)
     except ImageError:
         # Told when its turn comes, so that one broken picture does not stop the others.
         return Job(
             input=item.path, output=target, form=form, prompt=prompt, size_in=None, size_out=None
         )
-    size_out = resize.size(*size_in, scale)
+    size_out = options.resize.size(*header.size, scale)
     limit = pictures.FORMATS[form].max_side
     if max(size_out) > limit:
         raise InputError(
@@ -495,5 +338,11 @@ def _job(
             hint="Use --ext png, a smaller --scale, or --longest-side.",
         )
     return Job(
-        input=item.path, output=target, form=form, prompt=prompt, size_in=size_in, size_out=size_out
+        input=item.path,
+        output=target,
+        form=form,
+        prompt=prompt,
+        size_in=header.size,
+        size_out=size_out,
+        sixteen_bit=header.sixteen_bit,
     )

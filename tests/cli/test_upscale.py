@@ -15,10 +15,12 @@ import pytest
 import torch
 from PIL import Image
 from rich.console import Console
+from safetensors.numpy import save_file
 
 from clipsr_cli import captions, encoders, images
 from clipsr_cli.cli import console
-from clipsr_cli.errors import ImageError, WeightsError
+from clipsr_cli.errors import ImageError, InputError, WeightsError
+from clipsr_cli.hub.fetch import _progress
 from clipsr_cli.jobs import Done, Failed
 from clipsr_cli.pictures import Picture
 from clipsr_cli.upscaling import Upscaler
@@ -267,7 +269,7 @@ def test_what_a_killed_run_left_of_an_output_that_is_there_is_removed(run, pictu
 
 
 def test_names_send_no_commands_to_the_terminal(run, pictures, stand):
-    name = "\x1b]0;owned\x07\u202egnp.png"
+    name = "\x1b]0;owned\x07\u202egnp\nerror: forged.png"
     pictures(f"in/{name}", "in/plain.png")
     stand.broken[name] = ImageError(f"{name} broke.")
 
@@ -276,7 +278,7 @@ def test_names_send_no_commands_to_the_terminal(run, pictures, stand):
 
     assert result.exit_code == 3
     for text in (result.stderr, shown.stdout):
-        assert "\\x1b]0;owned\\x07\\u202egnp" in text
+        assert "\\x1b]0;owned\\x07\\u202egnp\\nerror: forged" in text
         assert not {"\x1b", "\x07", "\u202e"} & {*text}
 
 
@@ -597,15 +599,24 @@ def test_a_missing_captioner_is_4_before_any_work(run, stand, pictures, monkeypa
     pictures("a.png")
     Path("r.jsonl").write_text("older")
 
-    for extra in ([], ["--dry-run"]):
-        refused(
-            run,
-            4,
-            "captioner is not here",
-            *("a.png", "--auto-caption=coca", "--report", "r.jsonl", *extra),
-        )
+    refused(
+        *(run, 4, "captioner is not here", "a.png"), *("--auto-caption=coca", "--report", "r.jsonl")
+    )
     assert stand.loaded == []
     assert Path("r.jsonl").read_text() == "older"
+
+
+def test_a_dry_run_fetches_no_captioner(run, pictures, monkeypatch):
+    def find(name):
+        pytest.fail(f"{name} was looked for")
+
+    monkeypatch.setattr(captions, "find_captioner", find)
+    pictures("a.png")
+
+    result = run("upscale", "a.png", "--auto-caption=coca", "--dry-run")
+
+    assert result.exit_code == 0, result.stderr
+    assert "prompt: to be made (caption)" in result.stdout
 
 
 def test_captions_go_quietly_where_quiet_is_asked_for(run, pictures, captioners):
@@ -692,6 +703,10 @@ def refused(run, code, match, *arguments):
         ("--quality is 0; it must be from 1 to 100", ["--quality", "0"]),
         ("--text-strength is nan", ["--text-strength", "nan"]),
         ("--outscale is nan", ["--outscale", "nan"]),
+        ("--outscale is 1e+308; it must be above 0, and at most", ["--outscale", "1e308"]),
+        ("For other sizes: --outscale.", ["-s", "6"]),
+        ("--sheet s.jpg must end in .png", ["--sheet", "s.jpg"]),
+        ("--sheet s must end in .png", ["--sheet", "s"]),
         ("cannot both be given", "--outscale 2 --longest-side 9"),
         ("'' is no shard", ["--shard", ""]),
         ("'3/2' is no shard", ["--shard", "3/2"]),
@@ -799,7 +814,68 @@ def test_a_dry_run_refuses_a_missing_model_and_fetches_nothing(run, photo, tmp_p
     assert "write" in planned.stdout
 
 
+class Fetched:
+    """What was fetched, and whether people were told of it."""
+
+    def __init__(self):
+        self.names = []
+
+    def find(self, name):
+        self.names.append(name)
+        if (progress := _progress.get()) is not None:
+            progress(f"hf://owner/{name}", 1, 2_000_000)
+        return "ViT-B-32", Path(name)
+
+
+@pytest.fixture
+def fetched(stand, monkeypatch):
+    """A generator whose CLIP, and a captioner, have to be fetched."""
+    save_file({}, "own.safetensors", metadata={"clip": "large-clip"})
+    fetched = Fetched()
+    monkeypatch.setattr("clipsr_cli.weights.find_clip", fetched.find)
+    monkeypatch.setattr(captions, "find_captioner", fetched.find)
+    return fetched
+
+
+def test_all_that_a_run_fetches_is_shown(run, pictures, captioners, fetched):
+    pictures("a.png")
+
+    result = run("upscale", "a.png", "-m", "own.safetensors", "--auto-caption=coca")
+
+    assert result.exit_code == 0, result.stderr
+    assert fetched.names == ["large-clip", "coca-vit-b-32"]
+    for name in fetched.names:
+        assert f"Fetching hf://owner/{name} (2.0 MB)\n" in result.stderr
+
+
+def test_quiet_fetches_without_a_word(run, pictures, fetched):
+    pictures("a.png")
+
+    result = run("upscale", "a.png", "-m", "own.safetensors", "-q")
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert fetched.names == ["large-clip"]
+
+
+def test_a_dry_run_and_one_without_work_fetch_no_clip(run, pictures, fetched):
+    pictures("a.png", "b.png", "upscaled/b_x4.png")
+
+    for arguments in (["a.png", "--dry-run"], ["b.png"]):
+        assert run("upscale", *arguments, "-m", "own.safetensors").exit_code == 0
+    assert fetched.names == []
+
+
 # What a terminal shows.
+
+
+def test_warnings_are_shown_plainly_by_commands_that_set_nothing_up(run, monkeypatch):
+    def look():
+        logging.getLogger("clipsr_cli.hub").warning("%s is odd", "a\x1b[2K\nerror: forged")
+        raise InputError("It ends.")
+
+    monkeypatch.setattr(importlib.import_module("clipsr_cli.cli.env"), "_look", look)
+
+    assert run("env").stderr == ("WARNING: a\\x1b[2K\\nerror: forged is odd\nerror: It ends.\n")
 
 
 @pytest.fixture

@@ -1,12 +1,22 @@
 """What is typed as a size, or as devices, is read as it is meant, or refused."""
 
+import logging
 from decimal import Decimal
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from clipsr_cli.cli.options import auto_or_number, check_device, read_devices, read_size
+from clipsr_cli import runtime
+from clipsr_cli.cli import console
+from clipsr_cli.cli.options import (
+    PRECISIONS,
+    auto_or_number,
+    check_device,
+    check_scale,
+    parse_bytes,
+    read_devices,
+)
 from clipsr_cli.errors import InputError
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
@@ -33,11 +43,11 @@ UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
     ],
 )
 def test_a_size_is_a_number_of_bytes(text, size):
-    assert read_size(text, "--max-memory") == size
+    assert parse_bytes(text, "--max-memory") == size
 
 
 def test_no_size_stays_none():
-    assert read_size(None, "--max-memory") is None
+    assert parse_bytes(None, "--max-memory") is None
 
 
 @pytest.mark.parametrize(
@@ -49,7 +59,7 @@ def test_no_size_stays_none():
 )  # fmt: skip
 def test_what_is_no_size_is_refused_by_its_option_and_text(text):
     with pytest.raises(InputError) as caught:
-        read_size(text, "--max-memory")
+        parse_bytes(text, "--max-memory")
 
     assert "--max-memory" in str(caught.value)
     assert repr(text) in str(caught.value)
@@ -66,12 +76,12 @@ def test_what_is_no_size_is_refused_by_its_option_and_text(text):
 def test_round_numbers_are_read_exactly(number, unit, byte, space, lower):
     text = f"{number}{space}{unit}{byte}"
 
-    assert read_size(text.lower() if lower else text, "--x") == number * UNITS[unit]
+    assert parse_bytes(text.lower() if lower else text, "--x") == number * UNITS[unit]
 
 
 @given(number=st.decimals(0, 1000, places=3), unit=st.sampled_from([*UNITS]))
 def test_fractions_are_read_to_the_byte(number, unit):
-    read = read_size(f"{number}{unit}", "--x")
+    read = parse_bytes(f"{number}{unit}", "--x")
 
     assert abs(Decimal(read) - number * UNITS[unit]) <= 1
 
@@ -79,12 +89,12 @@ def test_fractions_are_read_to_the_byte(number, unit):
 @given(st.text(st.characters(exclude_categories=["Nd"]), max_size=10))
 def test_nothing_without_a_digit_is_a_size(text):
     with pytest.raises(InputError):
-        read_size(text, "--x")
+        parse_bytes(text, "--x")
 
 
 @given(st.text("0123456789", min_size=300, max_size=400), st.sampled_from([*UNITS]))
 def test_no_number_of_bytes_is_too_large_to_be_read(digits, unit):
-    assert read_size(digits + unit, "--x") == int(digits) * UNITS[unit]
+    assert parse_bytes(digits + unit, "--x") == int(digits) * UNITS[unit]
 
 
 # Devices
@@ -186,3 +196,63 @@ def test_what_is_neither_auto_nor_a_number_is_refused(text):
         with pytest.raises(InputError) as caught:
             auto_or_number(text, "--tile")
         assert repr(text) in str(caught.value)
+
+
+# Words
+
+
+def test_the_precisions_are_those_there_are():
+    assert list(PRECISIONS) == ["auto", *runtime.PRECISIONS]
+
+
+def test_a_scale_is_refused_with_the_advice_of_its_command():
+    for hint in ("", "For other sizes: --outscale."):
+        with pytest.raises(InputError, match="--scale is 3; it must be 4, 8 or 16") as caught:
+            check_scale(3, hint=hint)
+        assert caught.value.hint == hint
+
+
+# What is printed
+
+
+def test_no_name_passes_for_a_line_of_its_own(capsys):
+    name = "a\nerror: forged\r\x1b[2K.png"
+
+    console.tell("", f"in {name}:\ttold")
+    console.say(f"{name} is said")
+    console.show_error(InputError(f"{name} broke.", hint=f"Rename {name}."))
+
+    said = capsys.readouterr()
+    shown = r"a\nerror: forged\r\x1b[2K.png"
+    assert said.out == f"\nin {shown}:\ttold\n"
+    assert said.err.splitlines() == [
+        f"{shown} is said",
+        f"error: {shown} broke.",
+        f"       Rename {shown}.",
+    ]
+
+
+@pytest.fixture
+def logged():
+    """Logs as commands do, and puts logging back."""
+    root, ours = logging.getLogger(), logging.getLogger("clipsr_cli")
+    before = root.handlers[:], root.level, ours.level
+    console.set_up_logging(quiet=False, verbose=False)
+    yield logging.getLogger("clipsr_cli.test")
+    root.handlers[:] = before[0]
+    root.setLevel(before[1])
+    ours.setLevel(before[2])
+
+
+def test_a_warning_is_one_line_and_what_raised_it_has_its_own(logged, capsys):
+    logged.warning("%s is strange", "a\nERROR: forged")
+    try:
+        raise ValueError("bad\x1b[2K")
+    except ValueError:
+        logged.exception("It broke")
+
+    first, second, *trace = capsys.readouterr().err.splitlines()
+    assert first == r"WARNING: a\nERROR: forged is strange"
+    assert second == "ERROR: It broke"
+    assert trace[0] == "Traceback (most recent call last):"
+    assert trace[-1] == r"ValueError: bad\x1b[2K"

@@ -1,14 +1,19 @@
 """All that can be refused is refused before any work; the rest is planned as it will be done."""
 
+import logging
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from clipsr_cli import jobs
+from clipsr_cli import encoders, upscale_options
 from clipsr_cli.errors import InputError
-from clipsr_cli.jobs import Resize, UpscaleOptions, parse_shard, plan
+from clipsr_cli.finding import find_pictures
+from clipsr_cli.jobs import parse_shard, plan
+from clipsr_cli.pictures import Picture
 from clipsr_cli.prompts import Prompts
+from clipsr_cli.upscale_options import Resize, UpscaleOptions
 
 
 @pytest.fixture
@@ -87,6 +92,42 @@ def test_globs_take_pictures_and_folders_and_leave_the_rest(pictures):
     assert outputs(plan(["in/*"], OUT, scale=4)) == ["out/a_x4.png", "out/b_x4.png", "out/d_x4.png"]
     assert outputs(plan(["in/**/*.png"], OUT, scale=4)) == ["out/a_x4.png", "out/d_x4.png"]
     assert outputs(plan(["in/**"], OUT, scale=4))[-1] == "out/c/d_x4.png"
+
+
+@pytest.mark.parametrize("scale", [4, 8])
+def test_a_glob_leaves_out_what_earlier_runs_wrote(pictures, caplog, scale):
+    """``clipsr upscale "**/*.png"`` twice, or with another scale."""
+    caplog.set_level(logging.INFO)
+    pictures("castle.png", "in/owl.png", "out/castle_x4.png", "out/owl_x4.png")
+    Path("link.png").symlink_to("out/castle_x4.png")
+
+    planned = plan(["**/*.png"], OUT, scale=scale)
+
+    every = [*planned.jobs, *(skip.job for skip in planned.skipped)]
+    assert [job.input.as_posix() for job in every] == ["castle.png", "in/owl.png"]
+    assert len(planned.skipped) == (2 if scale == 4 else 0)
+    assert "Left out of **/*.png, as they lie in the output folder: 3." in caplog.text
+
+
+def test_folders_that_a_glob_takes_in_are_left_out_too_where_they_hold_results(pictures):
+    pictures("in/a.png", "out/b_x4.png")
+
+    assert outputs(plan(["*"], OUT, scale=4)) == ["out/a_x4.png"]
+
+
+def test_a_glob_that_takes_in_nothing_but_results_is_refused(pictures):
+    pictures("out/a_x4.png")
+
+    with pytest.raises(InputError, match=r"All that \*\*/\*\.png matches lies in .* folder out"):
+        plan(["**/*.png"], OUT, scale=4)
+
+
+def test_pictures_to_be_described_may_lie_anywhere(pictures):
+    pictures("upscaled/a_x4.png")
+
+    (found,) = find_pictures(["**/*.png"])
+
+    assert found.path == Path("upscaled/a_x4.png")
 
 
 def test_a_name_with_signs_of_a_glob_is_the_file_of_that_name(pictures):
@@ -205,9 +246,10 @@ def test_an_output_folder_in_an_input_folder_is_refused(pictures, output):
     pictures("in/a.png")
     Path("link").symlink_to("in")
 
-    for given in ("in", "i*"):
-        hint = refused("lies in the input folder in", given, output=Path(output))
-        assert "next run's input" in hint
+    hint = refused("lies in the input folder in", "in", output=Path(output))
+    assert "next run's input" in hint
+    hint = refused("lies in the (input|output) folder (in|link)", "i*", output=Path(output))
+    assert "next run's input" in hint
 
 
 def test_the_folder_one_is_in_is_no_input_for_the_default_output(pictures):
@@ -279,8 +321,9 @@ def test_a_link_in_the_output_folder_that_leads_out_of_it_is_refused(pictures, h
 def test_a_limit_of_pixels_holds_for_inputs(pictures):
     pictures("a.png", width=100, height=100)
 
-    (small,) = plan(["a.png"], OUT, scale=4, max_pixels=9_999).jobs
-    (large,) = plan(["a.png"], OUT, scale=4, max_pixels=10_000).jobs
+    options = UpscaleOptions(max_input_pixels=9_999)
+    (small,) = plan(["a.png"], OUT, scale=4, options=options).jobs
+    (large,) = plan(["a.png"], OUT, scale=4, options=options, max_pixels=10_000).jobs
 
     # Told when its turn comes, like every picture that cannot be read.
     assert small.size_in is None
@@ -289,7 +332,7 @@ def test_a_limit_of_pixels_holds_for_inputs(pictures):
 
 def test_threads_are_half_the_cores_unless_asked(monkeypatch):
     for cores, threads in ((1, 2), (2, 2), (8, 4), (64, 8), (None, 2)):
-        monkeypatch.setattr(jobs.os, "cpu_count", lambda cores=cores: cores)
+        monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
         assert UpscaleOptions().threads == threads
         assert UpscaleOptions(workers=3).threads == 3
 
@@ -345,8 +388,37 @@ def test_an_output_too_large_for_its_format_is_refused(pictures, form, limit):
     else:
         hint = refused(f"65600 x 16, and {form} holds {limit} px", "a.png", **settings)
         assert "--longest-side" in hint
-        small = plan(["a.png"], OUT, resize=Resize(longest_side=limit), **settings)
+        options = UpscaleOptions(resize=Resize(longest_side=limit))
+        small = plan(["a.png"], OUT, options=options, **settings)
         assert max(small.jobs[0].size_out) == limit
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"form": "jpeg"}, "No output format is named 'jpeg'"),
+        ({"existing": "ovewrite"}, "existing is 'ovewrite'; it must be one of: skip, overwrite"),
+    ],
+)
+def test_words_that_mean_nothing_are_refused(pictures, settings, named):
+    pictures("a.png")
+
+    refused(named, "a.png", **settings)
+
+
+def test_the_largest_sizes_are_refused_by_their_format(pictures):
+    pictures("a.png", width=24, height=1)
+
+    for resize in (Resize(outscale=2**31 - 1), Resize(outscale=1e9)):
+        refused("and png holds", "a.png", options=UpscaleOptions(resize=resize))
+
+
+def test_sixteen_bits_are_known_beforehand(here):
+    for name, dtype in (("8.png", np.uint8), ("16.png", np.uint16)):
+        pixels = np.zeros((4, 4, 3), dtype)
+        encoders.write(Picture(pixels=pixels), Path("in", name), "png")
+
+    assert [job.sixteen_bit for job in plan(["in"], OUT, scale=4).jobs] == [True, False]
 
 
 # Templates.
@@ -487,7 +559,9 @@ def test_the_final_size_follows_a_factor_a_longest_side_or_the_scale():
         ({"outscale": -1.0}, r"--outscale is -1\.0"),
         ({"outscale": float("nan")}, "--outscale is nan"),
         ({"outscale": float("inf")}, "--outscale is inf"),
+        ({"outscale": 1e308}, r"--outscale is 1e\+308; it must be above 0, and at most 2147483647"),
         ({"longest_side": 0}, "--longest-side is 0"),
+        ({"longest_side": 10**400}, "--longest-side is 10*; it must be from 1 to 2147483647"),
     ],
 )
 def test_a_final_size_that_means_nothing_is_refused(settings, named):
@@ -528,4 +602,4 @@ def test_tiles_are_as_asked_or_fit_the_scale():
 
 
 def test_tiles_are_never_below_what_the_network_can_take():
-    assert UpscaleOptions().tiling(64)[0] == jobs.MIN_TILE
+    assert UpscaleOptions().tiling(64)[0] == upscale_options.MIN_TILE

@@ -258,6 +258,20 @@ def test_what_a_dead_worker_had_is_tried_again_alone_before_anything_new(caplog)
     assert second.ended == "finished"
 
 
+def test_one_picture_of_a_dead_worker_is_one(caplog):
+    show = Show(jobs_of("a"), 1)
+    first = show.worker()
+    first.is_ready(1)
+    first.takes(1)
+    first.dies()
+    second = show.worker()
+    second.is_ready(1)
+    second.does(*second.takes(1))
+
+    assert show.ends() == {"a": True}
+    assert "; 1 picture of it is tried again." in caplog.text
+
+
 def test_others_take_over_what_a_dead_worker_had():
     show = Show(jobs_of("ab"), 2)
     first, second = show.worker(0), show.worker(1)
@@ -350,9 +364,11 @@ def test_where_all_are_dead_for_good_the_rest_has_failed():
 
     found = show.ends()
     assert found.pop("a") is True
-    assert found.keys() == set("bcd")
-    for each, message in found.items():
-        assert f"in/{each}.png: the worker that enlarged it died" in message
+    assert "in/b.png: the worker that enlarged it died" in found.pop("b")
+    # No worker ever had these.
+    for each in "cd":
+        assert f"in/{each}.png was not begun: all workers had died." in found.pop(each)
+    assert found == {}
 
 
 def test_a_worker_that_does_something_may_die_again():
@@ -727,7 +743,9 @@ def test_every_job_ends_exactly_once_whoever_dies(count, places, poison):
     assert done == set(world.survived)
     assert len(world.survived) == len(done)
     for each in outcomes.keys() - done:
-        assert f"in/{each}.png: the worker that enlarged it died" in str(outcomes[each].error)
+        had = f"in/{each}.png: the worker that enlarged it died"
+        words = had if each in world.given else f"in/{each}.png was not begun"
+        assert words in str(outcomes[each].error)
     if all(not lives and later == IMMORTAL for _, lives, later in places) and not poison:
         assert len(done) == count
 

@@ -13,9 +13,10 @@ from PIL import Image
 from clipsr_cli import encoders, images, pictures
 from clipsr_cli.checkpoints import save_generator
 from clipsr_cli.errors import DeviceError, ImageError, InputError, WeightsError
-from clipsr_cli.jobs import Done, Failed, Job, Resize, UpscaleOptions
+from clipsr_cli.jobs import Done, Failed, Job
 from clipsr_cli.pictures import Picture
 from clipsr_cli.prompts import Prompt
+from clipsr_cli.upscale_options import Resize, UpscaleOptions
 from clipsr_cli.upscaling import Upscaler, memory
 from clipsr_cli.upscaling.canvas import Canvas
 from clipsr_cli.upscaling.engine import Feed
@@ -454,6 +455,19 @@ def test_pictures_wait_until_there_is_memory_for_them(upscaler, photo, tmp_path,
     assert max(under_way) <= 2
 
 
+def test_rows_that_wait_count_as_wide_as_they_are(upscaler, photo, tmp_path):
+    """Rounded to 8 bit they take a byte a channel; 16 bit and floats take four."""
+    job = sized(photo(tmp_path / "a.png", width=64, height=64), tmp_path / "out")
+    deep = replace(job, sixteen_bit=True)
+    rounded, wide, fixed = (
+        memory.cost(each, UpscaleOptions(color_fix=fix), 4)
+        for each, fix in ((job, "none"), (deep, "none"), (job, "wavelet"))
+    )
+
+    assert wide == fixed
+    assert wide - rounded == memory.WAITING * (12 - 3) * (4 * 64) ** 2
+
+
 def test_a_picture_beyond_the_memory_is_refused_only_where_a_limit_was_set(
     upscaler, photo, tmp_path, monkeypatch
 ):
@@ -470,6 +484,15 @@ def test_a_picture_beyond_the_memory_is_refused_only_where_a_limit_was_set(
     assert "--max-memory leaves" in str(outcomes["l"].error)
     monkeypatch.setattr(memory, "available_memory", lambda: 1)
     assert isinstance(next(upscaler(4).run([large])), Done)
+
+
+def test_a_picture_above_the_limit_of_pixels_names_its_option(upscaler, photo, tmp_path):
+    large = sized(photo(tmp_path / "l.png"), tmp_path / "out")
+
+    (outcome,) = upscaler(4, max_input_pixels=10).run([large])
+
+    assert "above the limit of 10" in str(outcome.error)
+    assert "--max-input-pixels" in outcome.error.hint
 
 
 def test_a_limit_of_memory_below_what_the_network_takes_is_refused(upscaler):

@@ -8,7 +8,8 @@ from pathlib import Path
 from clipsr_cli import images
 from clipsr_cli.datasets.files import write_text
 from clipsr_cli.errors import InputError
-from clipsr_cli.jobs import find_pictures, refuse_unwritable
+from clipsr_cli.finding import find_pictures
+from clipsr_cli.jobs import refuse_unwritable
 from clipsr_cli.prompts import SIDECAR_EXTENSIONS
 
 

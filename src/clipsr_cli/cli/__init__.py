@@ -1,4 +1,4 @@
-"""The command line: errors become exit codes here and nowhere else."""
+"""The command line: its commands, and the one place where errors become messages and exit codes."""
 
 import sys
 from io import TextIOWrapper
@@ -14,8 +14,9 @@ from clipsr_cli.cli.captioning import AutoCaptionCommand
 from clipsr_cli.cli.data import data_app
 from clipsr_cli.cli.env import env
 from clipsr_cli.cli.eval import evaluate
+from clipsr_cli.cli.exits import INTERRUPTED
 from clipsr_cli.cli.train import train
-from clipsr_cli.cli.upscale import INTERRUPTED, upscale
+from clipsr_cli.cli.upscale import upscale
 from clipsr_cli.cli.weights import weights_app
 from clipsr_cli.errors import ClipsrError
 
@@ -64,6 +65,8 @@ def _app(
     ] = False,
 ) -> None:
     """Options of the program itself."""
+    # Commands that can be quiet or verbose set it up again; warnings of the others are shown too.
+    console.set_up_logging(quiet=False, verbose=False)
 
 
 def main() -> None:

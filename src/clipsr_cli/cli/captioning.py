@@ -53,11 +53,16 @@ def read_auto_caption(value: str | None, inputs: Sequence[str]) -> "CaptionOptio
     return CaptionOptions(backend=value)
 
 
-def check_captions(plan: "Plan", options: "CaptionOptions") -> "Plan":
-    """The plan as it will be, captions not known yet; says how many there will be.
+def check_captions(plan: "Plan", options: "CaptionOptions", *, fetch: bool) -> "Plan":
+    """The plan as it will be, with captions that are not known yet.
+
+    Args:
+        plan: what is to be enlarged.
+        options: which captioner.
+        fetch: have its files here; else nobody asks where they are.
 
     Raises:
-        WeightsError: the captioner is not there.
+        WeightsError: the captioner is not there and cannot be fetched.
     """
     from clipsr_cli import captions
     from clipsr_cli.prompts import Prompt
@@ -67,7 +72,7 @@ def check_captions(plan: "Plan", options: "CaptionOptions") -> "Plan":
         replace(job, prompt=unknown) if captions.wants_caption(job) else job for job in plan.jobs
     ]
     # The CLIP that `labels` uses is the generator's, which is looked for with the generator.
-    if options.backend != "labels" and jobs != plan.jobs:
+    if fetch and options.backend != "labels" and jobs != plan.jobs:
         captions.check(options)
     return replace(plan, jobs=jobs)
 

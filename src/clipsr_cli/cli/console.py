@@ -24,11 +24,11 @@ from rich.text import Text
 
 from clipsr_cli.errors import ClipsrError
 
-# Control characters but for tab and line feed, and those that turn the direction of text, as they
-# are written in Python.
+# Control characters but for the tab, and those that turn the direction of text, as they are written
+# in Python.
 HIDDEN = (
     *range(9),
-    *range(11, 32),
+    *range(10, 32),
     *range(127, 160),
     *(0x061C, 0x200E, 0x200F),
     *range(0x202A, 0x202F),
@@ -46,7 +46,7 @@ class _Plain(Console):
         super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        return super().render_str(plain(text), **options)
+        return super().render_str(_plain_lines(text), **options)
 
 
 def err() -> Console:
@@ -60,8 +60,20 @@ def out() -> Console:
 
 
 def plain(text: str) -> str:
-    """A text that cannot send commands to the terminal: file names and captions hold anything."""
+    """One line that cannot send commands to the terminal, nor pass for two: file names and captions
+    hold anything, an "error:" of their own as well.
+    """
     return text.translate(ESCAPES)
+
+
+def _plain_lines(text: str) -> str:
+    """The same of a text of our own, whose lines stay lines."""
+    return "\n".join(map(plain, text.split("\n")))
+
+
+def tell(*lines: str) -> None:
+    """Lines of a result, on stdout: any text, a picture's name or a dataset's, shown as it is."""
+    print(*map(plain, lines), sep="\n")
 
 
 def say(message: str) -> None:
@@ -84,17 +96,27 @@ def show_error(error: ClipsrError) -> None:
         console.print(f"       {plain(error.hint)}")
 
 
+class _Lines(logging.Formatter):
+    """A message on one line; what it was raised by, if that is told at all, on lines of its own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _plain_lines(super().format(record))
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
+        return plain(super().formatMessage(record))
+
+
 class _Stderr(logging.Handler):
     """Writes to what is stderr at the moment: above the progress bar, while there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        sys.stderr.write(plain(self.format(record)) + "\n")
+        sys.stderr.write(self.format(record) + "\n")
 
 
 def set_up_logging(*, quiet: bool, verbose: bool) -> None:
     """Show this package's warnings on stderr, all its messages with ``verbose``, others' errors."""
     handler = _Stderr()
-    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    handler.setFormatter(_Lines("%(levelname)s: %(message)s"))
     logging.basicConfig(level=logging.ERROR, handlers=[handler], force=True)
     level = logging.DEBUG if verbose else logging.ERROR if quiet else logging.WARNING
     logging.getLogger("clipsr_cli").setLevel(level)

@@ -11,6 +11,8 @@ from clipsr_cli.errors import InputError
 
 # What the help's panels are called, where a command has several.
 FILES, SPEED, SAY = "Files", "Speed", "What is said"
+# What --precision takes; ``runtime`` knows what they are, and loads torch.
+PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 
 
 def option(*names: str, help: str, panel: str | None = None, metavar: str | None = None) -> Any:
@@ -32,6 +34,7 @@ Glob = Annotated[
     str | None, option("--glob", help="In folders, only names that match this.", panel=FILES)
 ]
 Device = Annotated[str, option("--device", help="auto, cpu, cuda, cuda:N or mps.", panel=SPEED)]
+Precision = Annotated[str, option("--precision", help="auto, fp32, fp16 or bf16.", panel=SPEED)]
 Scale = Annotated[int, typer.Option("-s", "--scale", help="4, 8 or 16.")]
 Model = Annotated[
     str,
@@ -53,16 +56,18 @@ Quiet = Annotated[bool, option("-q", "--quiet", help="Say errors only.", panel=S
 Output = Annotated[Path, typer.Option("-o", "--output", help="Output folder.")]
 
 
-def check_scale(scale: int) -> int:
+def check_scale(scale: int, *, hint: str = "") -> int:
     """A scale the networks know.
+
+    Args:
+        scale: what was given.
+        hint: what else there is for other sizes.
 
     Raises:
         InputError: it is none of 4, 8, 16.
     """
     if scale not in (4, 8, 16):
-        raise InputError(
-            f"--scale is {scale}; it must be 4, 8 or 16.", hint="For other sizes: --outscale."
-        )
+        raise InputError(f"--scale is {scale}; it must be 4, 8 or 16.", hint=hint)
     return scale
 
 
@@ -80,7 +85,7 @@ def auto_or_number(value: str, option: str) -> int | None:
         raise InputError(f"{option} is {value!r}; it must be auto or a whole number.") from error
 
 
-def read_size(value: str | None, option: str) -> int | None:
+def parse_bytes(value: str | None, option: str) -> int | None:
     """A number of bytes such as ``2G``, ``500M`` or ``1.5GB``; None stays None.
 
     Raises:

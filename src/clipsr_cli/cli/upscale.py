@@ -14,9 +14,12 @@ from clipsr_cli.cli.captioning import (
     check_captions,
     read_auto_caption,
 )
+from clipsr_cli.cli.exits import INTERRUPTED, SOME_FAILED
+from clipsr_cli.cli.fetching import fetching, find_model
 from clipsr_cli.cli.jsonlines import JsonLines
 from clipsr_cli.cli.options import (
     FILES,
+    PRECISIONS,
     SAY,
     SPEED,
     Device,
@@ -26,6 +29,7 @@ from clipsr_cli.cli.options import (
     Model,
     Offline,
     Output,
+    Precision,
     Progress,
     Quiet,
     Recursive,
@@ -36,19 +40,18 @@ from clipsr_cli.cli.options import (
     check_device,
     check_scale,
     option,
+    parse_bytes,
     read_devices,
-    read_size,
 )
 from clipsr_cli.cli.placing import Place, make_runner
 from clipsr_cli.cli.stopping import Stop
 from clipsr_cli.errors import ClipsrError, InputError
+from clipsr_cli.weights import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from clipsr_cli.jobs import Job, Outcome, Plan, Skipped
     from clipsr_cli.prompts import Prompts
 
-SOME_FAILED = 3
-INTERRUPTED = 130
 # Seconds for which nobody has written to a file that nobody is at.
 LEFT_ALONE = 60
 
@@ -59,7 +62,7 @@ def upscale(
     inputs: Inputs,
     output: Output = Path("upscaled"),
     scale: Scale = 4,
-    model: Model = "clipsr-mini",
+    model: Model = DEFAULT_MODEL,
     prompt: Annotated[
         str | None, option("--prompt", help="What all the pictures show.", panel=WORDS)
     ] = None,
@@ -96,8 +99,13 @@ def upscale(
     recursive: Recursive = True,
     glob: Glob = None,
     template: Annotated[
-        str, option("--template", help="Output name: {stem} {ext} {scale} {model}.", panel=FILES)
-    ] = "{stem}_x{scale}",
+        str | None,
+        option(
+            "--template",
+            help="Output name, of {stem} {ext} {scale} {model} [{stem}_x{scale}].",
+            panel=FILES,
+        ),
+    ] = None,
     ext: Annotated[
         str, option("--ext", help="auto (png), png, jpg, webp, avif or tiff.", panel=FILES)
     ] = "auto",
@@ -143,9 +151,7 @@ def upscale(
         str | None,
         option("--gpus", help="0,1: a process for each of these CUDA devices.", panel=SPEED),
     ] = None,
-    precision: Annotated[
-        str, option("--precision", help="auto, fp32, fp16 or bf16.", panel=SPEED)
-    ] = "auto",
+    precision: Precision = "auto",
     compile: Annotated[
         bool,
         option("--compile", help="Compile the network: slow to start, then faster.", panel=SPEED),
@@ -200,12 +206,13 @@ def upscale(
     A picture's prompt is the first of: its row in --prompts, --prompt, a sidecar file (photo.txt or
     photo.caption beside photo.jpg), a description by --auto-caption, and else none.
     """
-    from clipsr_cli import encoders, hub, images, jobs
+    from clipsr_cli import encoders, images, jobs
     from clipsr_cli.pictures import FORMATS
+    from clipsr_cli.upscale_options import Resize, UpscaleOptions
     from clipsr_cli.weights import find_generator
 
     console.set_up_logging(quiet=quiet, verbose=verbose)
-    check_scale(scale)
+    check_scale(scale, hint="For other sizes: --outscale.")
     check_device(device)
     place = Place(
         device=device,
@@ -214,7 +221,7 @@ def upscale(
         ray_address=ray_address,
         ray_workers=ray_workers,
     )
-    check_choice(precision, "--precision", ("auto", "fp32", "fp16", "bf16"))
+    check_choice(precision, "--precision", PRECISIONS)
     check_choice(ext, "--ext", ("auto", *FORMATS))
     if sum((skip_existing, overwrite, fail_existing)) > 1:
         raise InputError(
@@ -225,16 +232,16 @@ def upscale(
     if offline:
         # Read by huggingface_hub when it is imported.
         os.environ["HF_HUB_OFFLINE"] = "1"
-    options = jobs.UpscaleOptions(
+    options = UpscaleOptions(
         text_strength=text_strength,
         tile=auto_or_number(tile, "--tile"),
         tile_overlap=tile_overlap,
         batch_size=auto_or_number(batch_size, "--batch-size"),
         color_fix=color_fix,
         quality=quality,
-        resize=jobs.Resize(outscale=outscale, longest_side=longest_side),
+        resize=Resize(outscale=outscale, longest_side=longest_side),
         workers=workers,
-        max_memory=read_size(max_memory, "--max-memory"),
+        max_memory=parse_bytes(max_memory, "--max-memory"),
         max_input_pixels=(
             images.MAX_INPUT_PIXELS if max_input_pixels is None else max_input_pixels
         ),
@@ -244,22 +251,25 @@ def upscale(
         inputs,
         output,
         scale=scale,
+        options=options,
         prompts=_prompts(prompt, prompts, prompt_dir, caption_ext, no_sidecars),
         model=model,
         recursive=recursive,
         pattern=glob,
-        template=template,
+        template=jobs.DEFAULT_TEMPLATE if template is None else template,
         form=ext,
         existing="overwrite" if overwrite else "fail" if fail_existing else "skip",
-        resize=options.resize,
         shard=jobs.parse_shard(shard) if shard is not None else None,
-        max_pixels=options.max_input_pixels,
         also=[path for path in (report, sheet) if path is not None],
     )
-    if todo.jobs:
-        with console.transfers(show=progress and not quiet) as bars, hub.reporting(bars.move):
-            find_generator(model, scale, fetch=not dry_run)
-    planned = check_captions(todo, captioner) if captioner else todo
+    planned = todo
+    with fetching(show=progress and not quiet, quiet=quiet):
+        if todo.jobs and dry_run:
+            find_generator(model, scale, fetch=False)
+        elif todo.jobs:
+            find_model(model, scale)
+        if captioner:
+            planned = check_captions(todo, captioner, fetch=not dry_run)
     if not quiet:
         _announce(planned)
         if quality is not None and ext in ("auto", "png", "tiff"):
@@ -333,13 +343,17 @@ def _remove_left(part: Path) -> None:
 
 
 def _check_written(report: Path | None, sheet: Path | None, prompts: Path | None) -> None:
-    """Refuse a report or sheet that is a folder, the prompt file, or the other of the two."""
+    """Refuse a report or sheet that is a folder, the prompt file, or the other of the two, and a
+    sheet of another format.
+    """
     taken = {} if prompts is None else {os.path.realpath(prompts): "the prompt file"}
     for name, path in (("--report", report), ("--sheet", sheet)):
         if path is None:
             continue
         if path.is_dir():
             raise InputError(f"{name} {path} is a folder; it must be a file.")
+        if name == "--sheet" and path.suffix.lower() != ".png":
+            raise InputError(f"--sheet {path} must end in .png: it is written as PNG.")
         real = os.path.realpath(path)
         if real in taken:
             raise InputError(f"{name} {path} is {taken[real]} and would be overwritten.")
@@ -391,13 +405,14 @@ def _show_plan(plan: "Plan", run: dict[str, Any], *, json: bool) -> None:
             console.print_json(_row(job, run))
         return
     for skip in plan.skipped:
-        typer.echo(console.plain(f"skip  {skip.job.output}  (exists)"))
+        console.tell(f"skip  {skip.job.output}  (exists)")
     for job in plan.jobs:
         size = " -> ".join(f"{s[0]}x{s[1]}" if s else "?" for s in (job.size_in, job.size_out))
         # A caption is not known before the run.
         text = "to be made" if job.prompt.source == "caption" else repr(job.prompt.text)
-        line = f"write {job.output}  from {job.input}  {size}  prompt: {text} ({job.prompt.source})"
-        typer.echo(console.plain(line))
+        console.tell(
+            f"write {job.output}  from {job.input}  {size}  prompt: {text} ({job.prompt.source})"
+        )
 
 
 def _row(outcome: "Outcome | Job", run: dict[str, Any]) -> dict[str, Any]:

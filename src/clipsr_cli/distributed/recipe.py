@@ -9,7 +9,8 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from clipsr_cli.errors import ClipsrError, ImageError, InputError, reason
-from clipsr_cli.jobs import Done, Failed, Job, UpscaleOptions
+from clipsr_cli.jobs import Done, Failed, Job
+from clipsr_cli.upscale_options import UpscaleOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +123,17 @@ def died(job: Job, how: str) -> Failed:
         error=ImageError(
             f"{job.input}: the worker that enlarged it died, {how}.",
             hint="Run it alone to see why: clipsr upscale with this file only.",
+        ),
+    )
+
+
+def left(job: Job) -> Failed:
+    """The outcome of a picture that no worker had, as all had died."""
+    return Failed(
+        job=job,
+        error=ImageError(
+            f"{job.input} was not begun: all workers had died.",
+            hint="The same command again does what is left.",
         ),
     )
 

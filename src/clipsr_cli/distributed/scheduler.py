@@ -9,12 +9,12 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Protocol
 
-from clipsr_cli.distributed.recipe import Message, Ready, Refused, died
+from clipsr_cli.distributed.recipe import Message, Ready, Refused, died, left
 from clipsr_cli.jobs import Done, Failed, Job
 
 logger = logging.getLogger(__name__)
 
-# How often a place is filled again whose workers die without having done anything: before they had
+# How often a slot is filled again whose workers die without having done anything: before they had
 # anything to do, and at work, which may be the fault of several pictures in a row.
 MOST_DEATHS = 3
 MOST_DEATHS_AT_WORK = 10
@@ -53,8 +53,8 @@ Start = Callable[[Tell], Worker]
 
 
 @dataclass(eq=False)
-class _Place:
-    """A place for a worker, whose worker may be replaced."""
+class _Slot:
+    """A place for a worker, who may be replaced."""
 
     number: int
     start: Start
@@ -84,45 +84,45 @@ def run(jobs: Iterable[Job], starts: Sequence[Start]) -> Iterator[Done | Failed]
 
     Args:
         jobs: taken as workers have room; those taken are finished when it ends.
-        starts: starts a worker, one for each place.
+        starts: starts a worker, one for each slot.
 
     Raises:
         ClipsrError: no worker can begin, for example as its device is not there.
     """
     events: SimpleQueue[Event] = SimpleQueue()
-    places = [_Place(number, start) for number, start in enumerate(starts)]
+    slots = [_Slot(number, start) for number, start in enumerate(starts)]
     waiting = iter(jobs)
     again: deque[Job] = deque()
     tried: set[Path] = set()
     exhausted = told = False
 
-    def start(place: _Place) -> None:
-        number = place.number
-        place.appetite = 0
-        place.worker = place.start(lambda message: events.put((number, message)))
+    def start(slot: _Slot) -> None:
+        number = slot.number
+        slot.appetite = 0
+        slot.worker = slot.start(lambda message: events.put((number, message)))
 
     try:
-        for place in places:
-            start(place)
+        for slot in slots:
+            start(slot)
         while True:
-            all_begun = all(place.appetite or place.worker is None for place in places)
+            all_begun = all(slot.appetite or slot.worker is None for slot in slots)
             # What died once is done by itself, by whoever has nothing else to do.
-            for place in places:
-                if again and place.has_room(all_begun) and not place.at_hand:
-                    place.alone = True
-                    _give(place, again.popleft())
-            while not exhausted and (room := [p for p in places if p.has_room(all_begun)]):
+            for slot in slots:
+                if again and slot.has_room(all_begun) and not slot.at_hand:
+                    slot.alone = True
+                    _give(slot, again.popleft())
+            while not exhausted and (room := [p for p in slots if p.has_room(all_begun)]):
                 job = next(waiting, None)
                 if job is None:
                     exhausted = True
                 else:
-                    _give(min(room, key=lambda place: len(place.at_hand)), job)
-            busy = any(place.at_hand for place in places)
+                    _give(min(room, key=lambda slot: len(slot.at_hand)), job)
+            busy = any(slot.at_hand for slot in slots)
             if exhausted and not busy and not again:
                 return
-            if not any(place.worker for place in places):
-                for job in [*again, *waiting]:
-                    yield died(job, "and so did all others")
+            if not any(slot.worker for slot in slots):
+                yield from (died(job, "and so did all others") for job in again)
+                yield from (left(job) for job in waiting)
                 return
             try:
                 number, message = events.get(timeout=None if told else PATIENCE)
@@ -130,48 +130,49 @@ def run(jobs: Iterable[Job], starts: Sequence[Start]) -> Iterator[Done | Failed]
                 logger.warning("No worker has begun yet; still waiting.")
                 told = True
                 continue
-            place = places[number]
+            slot = slots[number]
             if isinstance(message, Ready):
-                place.appetite = message.appetite
-                place.has_begun = told = True
+                slot.appetite = message.appetite
+                slot.has_begun = told = True
             elif isinstance(message, Refused):
-                if not place.has_begun:
+                if not slot.has_begun:
                     raise message.error
                 # It was there before: the others go on.
                 logger.warning("A worker cannot begin again: %s", message.error)
-                place.deaths = MOST_DEATHS
+                slot.deaths = MOST_DEATHS
             elif isinstance(message, logging.LogRecord):
                 logging.getLogger(message.name).handle(message)
             elif isinstance(message, Gone):
-                yield from _bury(place, message.how, again, tried)
-                if not place.is_hopeless and (again or not exhausted):
-                    start(place)
+                yield from _bury(slot, message.how, again, tried)
+                if not slot.is_hopeless and (again or not exhausted):
+                    start(slot)
             else:
-                place.deaths = place.deaths_at_work = 0
-                place.alone = False
-                if place.at_hand.pop(message.job.output, None) is not None:
+                slot.deaths = slot.deaths_at_work = 0
+                slot.alone = False
+                if slot.at_hand.pop(message.job.output, None) is not None:
                     yield message
     finally:
-        _end(places, events)
+        _end(slots, events)
 
 
-def _give(place: _Place, job: Job) -> None:
-    assert place.worker is not None
-    place.at_hand[job.output] = job
-    place.worker.give(job)
+def _give(slot: _Slot, job: Job) -> None:
+    assert slot.worker is not None
+    slot.at_hand[job.output] = job
+    slot.worker.give(job)
 
 
-def _bury(place: _Place, how: str, again: deque[Job], tried: set[Path]) -> Iterator[Failed]:
+def _bury(slot: _Slot, how: str, again: deque[Job], tried: set[Path]) -> Iterator[Failed]:
     """A worker is gone: its jobs go to others, or have failed if it is the second time."""
-    lost = list(place.at_hand.values())
+    lost = list(slot.at_hand.values())
     if lost:
-        place.deaths_at_work += 1
+        slot.deaths_at_work += 1
     else:
-        place.deaths += 1
-    place.worker, place.alone = None, False
-    place.at_hand.clear()
+        slot.deaths += 1
+    slot.worker, slot.alone = None, False
+    slot.at_hand.clear()
     count = sum(job.output not in tried for job in lost)
-    logger.warning("A worker died, %s; %d pictures of it are tried again.", how, count)
+    words = "1 picture of it is" if count == 1 else f"{count} pictures of it are"
+    logger.warning("A worker died, %s; %s tried again.", how, words)
     for job in lost:
         if job.output in tried:
             yield died(job, how)
@@ -180,13 +181,13 @@ def _bury(place: _Place, how: str, again: deque[Job], tried: set[Path]) -> Itera
             again.append(job)
 
 
-def _end(places: Sequence[_Place], events: "SimpleQueue[Event]") -> None:
+def _end(slots: Sequence[_Slot], events: "SimpleQueue[Event]") -> None:
     """Let workers that have nothing to do end, and stop the others."""
     # At once, so that none waits for another, and all know even if the waiting is interrupted.
     ending = [
-        Thread(target=place.worker.abandon if place.at_hand else place.worker.finish, daemon=True)
-        for place in places
-        if place.worker is not None
+        Thread(target=slot.worker.abandon if slot.at_hand else slot.worker.finish, daemon=True)
+        for slot in slots
+        if slot.worker is not None
     ]
     for thread in ending:
         thread.start()

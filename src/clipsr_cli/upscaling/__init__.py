@@ -10,11 +10,12 @@ from torch import Tensor
 
 from clipsr_cli.checkpoints import load_generator, read_header
 from clipsr_cli.errors import InputError
-from clipsr_cli.jobs import Done, Failed, Job, UpscaleOptions
+from clipsr_cli.jobs import Done, Failed, Job
 from clipsr_cli.models import AnyGenerator
 from clipsr_cli.models.clip import Clip
 from clipsr_cli.pictures import Picture
 from clipsr_cli.runtime import pick_device, pick_precision
+from clipsr_cli.upscale_options import UpscaleOptions
 from clipsr_cli.upscaling import memory
 from clipsr_cli.upscaling.canvas import Canvas
 from clipsr_cli.upscaling.engine import Engine, appetite
@@ -38,7 +39,16 @@ def load_clip(model: str, scale: int) -> Clip:
 
 
 class Upscaler:
-    """Enlarges pictures with one generator on one device."""
+    """Enlarges pictures with one generator on one device.
+
+    Attributes:
+        device: where it works.
+        precision: ``fp32``, ``fp16`` or ``bf16``.
+        options: how pictures are enlarged.
+        scale: how many times.
+        clip: the generator's CLIP.
+        network: computes tiles; ``generator`` is the one in it.
+    """
 
     def __init__(
         self,
@@ -49,6 +59,20 @@ class Upscaler:
         options: UpscaleOptions | None = None,
         compile: bool = False,
     ) -> None:
+        """Bring a generator to a device.
+
+        Args:
+            generator: taken over: it is moved, and belongs to this from here on.
+            device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+            precision: ``auto``, ``fp32``, ``fp16`` or ``bf16``.
+            options: how pictures are enlarged; None for the defaults.
+            compile: compile the network: slow to start, then faster.
+
+        Raises:
+            InputError: the device cannot do the precision, the options do not fit the scale, or
+                ``options.max_memory`` leaves nothing for pictures.
+            DeviceError: the device is not there.
+        """
         self.device = pick_device(device)
         self.precision = pick_precision(precision, self.device)
         self.options = options or UpscaleOptions()

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from clipsr_cli import encoders, images
 from clipsr_cli.errors import ImageError, without_traceback
-from clipsr_cli.jobs import Done, Failed, Job, UpscaleOptions
+from clipsr_cli.jobs import Done, Failed, Job
+from clipsr_cli.upscale_options import UpscaleOptions
 from clipsr_cli.upscaling import memory
 from clipsr_cli.upscaling.canvas import Canvas
 from clipsr_cli.upscaling.finishing import Finish
@@ -186,7 +187,11 @@ class Engine:
             self.opening.append(item)
 
     def _read(self, job: Job) -> Canvas:
-        picture = images.read(job.input, max_pixels=self.options.max_input_pixels)
+        picture = images.read(
+            job.input,
+            max_pixels=self.options.max_input_pixels,
+            limit_option="--max-input-pixels",
+        )
         with self.filling if picture.alpha is not None else nullcontext():
             return Canvas(picture, scale=self.scale, size=self.side, overlap=self.overlap)
 

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from clipsr_cli import pictures
 from clipsr_cli.colour import fix_colour
-from clipsr_cli.jobs import UpscaleOptions
 from clipsr_cli.pictures import Layout
 from clipsr_cli.rows import resize_rows
+from clipsr_cli.upscale_options import UpscaleOptions
 from clipsr_cli.upscaling.canvas import Canvas
 
 
@@ -36,7 +36,7 @@ class Finish:
             metadata=picture.metadata,
         )
         # Otherwise rows may be rounded where they are, which is where the network is.
-        self.exact = self.color_fix != "none" or self.native != (width, height)
+        self.exact = options.needs_exact_rows(picture.size, canvas.scale)
 
     @torch.inference_mode()
     def begin(self, rows: Tensor) -> Tensor:

@@ -3,8 +3,9 @@
 from clipsr_cli import encoders
 from clipsr_cli.colour import SPOOL
 from clipsr_cli.errors import InputError
-from clipsr_cli.jobs import Job, UpscaleOptions
+from clipsr_cli.jobs import Job
 from clipsr_cli.runtime import available_memory, resident_memory
+from clipsr_cli.upscale_options import UpscaleOptions
 
 # Bytes of a pixel while it is decoded, in Pillow's form and in ours, and of one that is held whole
 # by an encoder.
@@ -12,8 +13,11 @@ DECODED = 12
 ENCODED = 12
 # Bytes of a pixel of the rows that tiles still change: as floats, three times over.
 BLENDED = 36
-# Bands of rows that may wait for an encoder, and bytes of their pixels: rounded, or floats.
+# Bands of rows that may wait for an encoder.
 WAITING = 4
+# Bytes of a pixel of theirs: rounded to 8 bit; as floats, or rounded to 16, which takes 32.
+ROUNDED = 3
+WIDE = 12
 # Bytes that a streaming encoder, or a lane, takes whatever the picture.
 ENCODER = 2**25
 LANE = 2**26
@@ -29,12 +33,13 @@ def cost(job: Job, options: UpscaleOptions, scale: int) -> int:
     width, height = job.size_in
     side, _ = options.tiling(scale)
     band = width * scale * min(height, side) * scale
-    waiting = 12 if options.color_fix != "none" or job.size_out != _native(job, scale) else 3
+    wide = job.sixteen_bit or options.needs_exact_rows(job.size_in, scale)
+    waiting = WAITING * (WIDE if wide else ROUNDED)
     pixels = job.size_out[0] * job.size_out[1]
     encoder = ENCODER if encoders.is_streamed(job.form, pixels) else ENCODED * pixels
     if options.color_fix == "adain":
-        encoder += min(SPOOL, 12 * width * height * scale**2)
-    return width * height * DECODED + band * (BLENDED + WAITING * waiting) + encoder
+        encoder += min(SPOOL, WIDE * width * height * scale**2)
+    return width * height * DECODED + band * (BLENDED + waiting) + encoder
 
 
 def budget(options: UpscaleOptions, lanes: int) -> int:
@@ -54,8 +59,3 @@ def budget(options: UpscaleOptions, lanes: int) -> int:
             hint=f"Give it at least {(taken + 2 * ENCODER) / 1e6:.0f}M, more for large pictures.",
         )
     return left
-
-
-def _native(job: Job, scale: int) -> tuple[int, int]:
-    assert job.size_in is not None
-    return job.size_in[0] * scale, job.size_in[1] * scale

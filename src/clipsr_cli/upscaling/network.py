@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from clipsr_cli.errors import DeviceError, ImageError, InputError, reason, without_traceback
-from clipsr_cli.jobs import MIN_TILE
 from clipsr_cli.models import AnyGenerator
 from clipsr_cli.pictures import Picture
 from clipsr_cli.runtime import free_device_memory, mixed_precision
+from clipsr_cli.upscale_options import MIN_TILE
 from clipsr_cli.upscaling.canvas import Canvas, stitch
 
 logger = logging.getLogger(__name__)
