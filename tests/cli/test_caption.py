@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from clipsr_cli import captions
+from clipsr_cli.hub.fetch import _progress
 
 ROW_KEYS = ["input", "output", "status", "backend", "model", "caption", "error"]
 CLOSING_KEYS = ["done", "skipped", "failed", "seconds", "images_per_second"]
@@ -91,6 +92,23 @@ def test_the_embedded_model_captions_offline(run, pictures, monkeypatch):
     assert os.environ["HF_HUB_OFFLINE"] == "1"
     assert Path("a.txt").read_text().startswith("a photo of ")
     assert Path("a.txt").read_text() == Path("b.txt").read_text()
+
+
+def test_what_is_fetched_for_captions_is_shown(run, pictures, stand, monkeypatch):
+    def find(name):
+        progress = _progress.get()
+        if progress is not None:
+            progress(f"hf://owner/{name}", 0, None)
+
+    monkeypatch.setattr(captions, "find_captioner", find)
+    pictures("a.png", "b.png")
+
+    told = run("caption", "a.png", "--backend", "coca")
+    quiet = run("caption", "b.png", "--backend", "coca", "-q")
+
+    assert told.exit_code == 0, told.stderr
+    assert "Fetching hf://owner/coca-vit-b-32\n" in told.stderr
+    assert (quiet.exit_code, quiet.stderr) == (0, "")
 
 
 def test_sidecars_that_are_there_stay(run, pictures):

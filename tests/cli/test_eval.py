@@ -6,6 +6,9 @@ import json
 import pytest
 from PIL import Image
 
+from clipsr_cli.hub.fetch import _progress
+from clipsr_cli.weights import find_clip
+
 CONTRACT = {"dataset", "split", "scale", "model", "n", "protocol", "metrics", "baseline"}
 
 
@@ -159,6 +162,29 @@ def test_a_metric_that_cannot_be_had_says_how_to_get_it(run, hr):
     assert "NIQE" in default.stderr
 
 
+def test_a_refused_scale_is_not_answered_with_an_option_of_another_command(run, hr):
+    assert "--outscale" not in run("eval", hr, "--scale", 3).stderr
+
+
+def test_all_that_is_fetched_is_shown(run, hr, monkeypatch):
+    """The CLIP of the score and that of a model; the latter's weights are at hand here."""
+    asked = []
+
+    def find(name):
+        asked.append(name)
+        if (progress := _progress.get()) is not None:
+            progress(f"hf://owner/{name}", 0, None)
+        return find_clip(name)
+
+    monkeypatch.setattr("clipsr_cli.weights.find_clip", find)
+
+    result = run("eval", hr, "--hr-size", 64, "--limit", 1, "--metrics", "clip_score")
+
+    assert result.exit_code == 0, result.stderr
+    assert asked[:2] == ["clipsr-clip-mini"] * 2
+    assert result.stderr.count("Fetching hf://owner/clipsr-clip-mini") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "named"),
     [
@@ -174,6 +200,10 @@ def test_a_metric_that_cannot_be_had_says_how_to_get_it(run, hr):
         (["HR", "-m", "gone.safetensors"], 4, "gone.safetensors"),
         (["HR", "--limit", "0"], 2, "--limit"),
         (["HR", "--split", "train"], 2, "--split means nothing with FOLDER"),
+        (["HR", "--edits", "e.csv", "--split", "train"], 2, "--split means nothing with FOLDER"),
+        (["HR", "--edits", "e.csv", "--group", "1"], 2, "--group means nothing with FOLDER"),
+        (["HR", "--reference", "HR", "--data-root", "."], 2, "--data-root means nothing with"),
+        (["HR", "--reference", "HR", "-m", "lanczos"], 2, "Give --scale 4, 8 or 16."),
         (["HR", "--reference", "HR", "--prompts", "empty"], 2, "--prompts means nothing"),
         (["HR", "--edits", "e.csv", "--metrics", "psnr"], 2, "--metrics means nothing"),
         (["--dataset", "cub", "--reference", "HR"], 2, "--reference needs"),

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clipsr_cli.cli import console
+from clipsr_cli.cli.exits import INTERRUPTED, SOME_FAILED
+from clipsr_cli.cli.fetching import fetching
 from clipsr_cli.cli.jsonlines import JsonLines
 from clipsr_cli.cli.options import (
     FILES,
@@ -32,9 +34,6 @@ from clipsr_cli.errors import ClipsrError, InputError
 if TYPE_CHECKING:
     from clipsr_cli.captions import Captioner, CaptionOptions
     from clipsr_cli.captions.sidecars import CaptionJob
-
-SOME_FAILED = 3
-INTERRUPTED = 130
 
 HOW = "How"
 
@@ -132,7 +131,8 @@ def caption(
         )
     captioner = None
     if todo.jobs:
-        captions.check(options)
+        with fetching(show=progress and not quiet, quiet=quiet):
+            captions.check(options)
         # Torch is loaded from here on, where the backend needs it.
         captioner = captions.load(options, device=device)
     start = time.perf_counter()
@@ -228,7 +228,7 @@ def _show(row: dict[str, Any], *, json: bool) -> None:
     if json:
         console.print_json(row)
     elif row["caption"] is not None:
-        typer.echo(console.plain(f"{row['input']}\t{row['caption']}"))
+        console.tell(f"{row['input']}\t{row['caption']}")
 
 
 def _close(counts: Counter[str], seconds: float, *, json: bool, quiet: bool) -> None:

@@ -9,10 +9,14 @@ import typer
 from clipsr_cli import __version__
 from clipsr_cli.cli import console
 from clipsr_cli.cli.editing import evaluate_edits
+from clipsr_cli.cli.exits import SOME_FAILED
+from clipsr_cli.cli.fetching import fetching, find_model
 from clipsr_cli.cli.options import (
+    PRECISIONS,
     SPEED,
     Device,
     Json,
+    Precision,
     Progress,
     Quiet,
     check_choice,
@@ -21,6 +25,7 @@ from clipsr_cli.cli.options import (
     option,
 )
 from clipsr_cli.errors import ImageError, InputError
+from clipsr_cli.weights import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from clipsr_cli.datasets import Sample
@@ -30,16 +35,10 @@ if TYPE_CHECKING:
     from clipsr_cli.metrics import Metric
     from clipsr_cli.models.clip import Clip
 
-SOME_FAILED = 3
-
-# Options that decide nothing, by what is scored.
+# Options that decide nothing, by what else was given.
 UNUSED = {
-    "": (),
     "FOLDER": ("data_root", "split", "group"),
-    "--reference": (
-        *("data_root", "split", "group", "prompts", "text_strength"),
-        *("hr_size", "crop", "precision"),
-    ),
+    "--reference": ("prompts", "text_strength", "hr_size", "crop", "precision"),
     "--edits": ("metrics", "prompts", "text_strength", "border", "workers"),
 }
 
@@ -103,8 +102,9 @@ def evaluate(
         ),
     ] = None,
     clip: Annotated[
-        str, option("--clip", help="The CLIP of the CLIP score.", panel=HOW)
-    ] = "clipsr-clip-mini",
+        str | None,
+        option("--clip", help="The CLIP of the CLIP score [clipsr-clip-mini].", panel=HOW),
+    ] = None,
     hr_size: Annotated[
         int, option("--hr-size", help="Side of the large pictures.", panel=HOW)
     ] = 256,
@@ -134,9 +134,7 @@ def evaluate(
         ),
     ] = None,
     device: Device = "auto",
-    precision: Annotated[
-        str, option("--precision", help="auto, fp32, fp16 or bf16.", panel=SPEED)
-    ] = "auto",
+    precision: Precision = "auto",
     workers: Annotated[
         int, option("--workers", help="Threads that read pictures.", panel=SPEED)
     ] = 2,
@@ -151,7 +149,7 @@ def evaluate(
     """
     console.set_up_logging(quiet=quiet, verbose=False)
     check_device(device)
-    check_choice(precision, "--precision", ("auto", "fp32", "fp16", "bf16"))
+    check_choice(precision, "--precision", PRECISIONS)
     check_choice(split, "--split", ("test", "train", "val", "all"))
     if scale is not None:
         check_scale(scale)
@@ -162,16 +160,20 @@ def evaluate(
             "Give either a folder of pictures or a dataset.",
             hint="clipsr eval FOLDER, or clipsr eval --dataset NAME --data-root DIR",
         )
-    mode = "--edits" if edits else "--reference" if reference else "FOLDER" if folder else ""
-    _refuse_unused(context, mode)
     if reference is not None and (folder is None or edits is not None):
         raise InputError("--reference needs a folder of results, and no --edits.")
+    given = {"FOLDER": folder, "--reference": reference, "--edits": edits}
+    for name, value in given.items():
+        if value is not None:
+            _refuse_unused(context, name)
     _check_report(report, [path for path in (folder, reference, data_root) if path is not None])
 
+    from clipsr_cli.captions import DEFAULT_CLIP
     from clipsr_cli.evaluation import Assessment, ResultsAssessment
     from clipsr_cli.evaluation.contenders import contenders, digest
     from clipsr_cli.evaluation.folder import Folder
     from clipsr_cli.evaluation.protocol import Protocol, sample_some
+    from clipsr_cli.evaluation.scoring import PLAIN
     from clipsr_cli.metrics import Setting
     from clipsr_cli.runtime import pick_device
     from clipsr_cli.weights import find_clip
@@ -181,6 +183,8 @@ def evaluate(
             raise InputError("--edits takes one --model.")
         metrics = "clip_score,lr_psnr"
     chosen, missing = _metrics(metrics)
+    clip = clip or DEFAULT_CLIP
+    models = model or [DEFAULT_MODEL]
     protocol = Protocol(
         scale=scale if reference is not None else scale or 4,
         hr_size=hr_size,
@@ -189,6 +193,12 @@ def evaluate(
         border=border,
         prompts=prompts,
     )
+    with fetching(show=progress and not quiet, quiet=quiet):
+        if "clip_score" in chosen:
+            find_clip(clip)
+        for name in models if reference is None else ():
+            if name not in PLAIN:
+                find_model(name, protocol.scale or 4)
     setting = Setting(
         scale=protocol.scale,
         kernel=kernel,
@@ -200,7 +210,7 @@ def evaluate(
         evaluate_edits(
             edits,
             sample_some(_samples(folder, dataset, data_root, split, group), limit, seed),
-            model=(model or ["clipsr-mini"])[0],
+            model=models[0],
             protocol=protocol,
             setting=setting,
             precision=precision,
@@ -236,7 +246,7 @@ def evaluate(
     else:
         samples = sample_some(_samples(folder, dataset, data_root, split, group), limit, seed)
         found = contenders(
-            model or ["clipsr-mini"],
+            models,
             scale=protocol.scale or 4,
             device=device,
             precision=precision,
@@ -366,6 +376,11 @@ def _of_results(
             f"--model {unknown[0]} cannot be given with --reference.",
             hint=f"Beside results on disk only {', '.join(PLAIN)} can stand.",
         )
+    if models and shared["protocol"].scale is None:
+        raise InputError(
+            f"--model {models[0]} cannot enlarge by an unknown scale.",
+            hint="Give --scale 4, 8 or 16.",
+        )
     captions = {
         sample.name: sample.captions[0]
         for sample in datasets.read("folder", reference)
@@ -392,13 +407,11 @@ def _tell(report: "Report", *, json: bool, quiet: bool) -> None:
         cells = (_cell(report.mean(model, name), metric.digits) for model in report.models)
         rows.append((title, *cells))
     console.out().print(console.table(("", *report.models), rows))
-    console.out().print()
-    for name, value in report.protocol.items():
-        if value is not None:
-            console.out().print(f"{name}: {value}")
+    protocol = (f"{name}: {value}" for name, value in report.protocol.items() if value is not None)
+    console.tell("", *protocol)
     for model, effect in report.text_effect.items():
         for name, found in effect.items():
-            console.out().print(
+            console.tell(
                 f"{model}: matched minus {report.protocol['prompts']}: {name} {found.mean:+.4f} "
                 f"[{found.low:+.4f}, {found.high:+.4f}], n = {found.n}"
             )
