@@ -18,9 +18,9 @@ import numpy as np
 import torch
 
 from clipsr_cli import images
-from clipsr_cli.jobs import UpscaleOptions
 from clipsr_cli.models.generator import SCALES
 from clipsr_cli.pictures import Picture
+from clipsr_cli.upscale_options import UpscaleOptions
 from clipsr_cli.upscaling import Upscaler
 
 PROMPTS = ("", "a red bird", "a blue bird", "a grey castle", "a green dress")

@@ -30,8 +30,9 @@ import torch
 from PIL import Image
 
 from clipsr_cli import encoders, images
-from clipsr_cli.jobs import Done, Job, UpscaleOptions, plan
+from clipsr_cli.jobs import Done, Job, plan
 from clipsr_cli.pictures import Picture
+from clipsr_cli.upscale_options import UpscaleOptions
 from clipsr_cli.upscaling import Upscaler
 from clipsr_cli.upscaling.canvas import Canvas
 

@@ -248,7 +248,7 @@ def work(seed: int, first: int, last: int, folder: Path, model: Path) -> None:
 
     torch.set_num_threads(1)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
-    from clipsr_cli.jobs import UpscaleOptions
+    from clipsr_cli.upscale_options import UpscaleOptions
     from clipsr_cli.upscaling import Upscaler
 
     options = UpscaleOptions(max_input_pixels=MOST_PIXELS, workers=1)
@@ -302,7 +302,9 @@ def _enlarge(
     from clipsr_cli import images, jobs
     from clipsr_cli.errors import ImageError
 
-    todo = jobs.plan([str(place / "in")], place / "out", scale=4, form=form, max_pixels=MOST_PIXELS)
+    todo = jobs.plan(
+        [str(place / "in")], place / "out", scale=4, form=form, options=upscaler.options
+    )
     outcomes = {int(o.job.input.stem): o for o in upscaler.run(todo.jobs)}
     if outcomes.keys() != decoded.keys():
         raise OddityError(f"no outcome for {decoded.keys() - outcomes.keys()}")

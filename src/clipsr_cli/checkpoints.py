@@ -109,8 +109,10 @@ def _write(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str]) 
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(path.name + ".tmp")
     try:
+        # Never through a link that somebody laid there.
+        aside.unlink(missing_ok=True)
         # Some versions of safetensors let nobody else read what they write.
-        aside.touch()
+        aside.touch(exist_ok=False)
         mode = aside.stat().st_mode
         save_file(tensors, aside, metadata=metadata)
         aside.chmod(mode)

@@ -154,11 +154,31 @@ def from_pillow(image: Image.Image, metadata: Metadata | None = None) -> Picture
     return _picture(_channels(image), metadata or Metadata())
 
 
+def _several(image: ImageFile) -> str:
+    """What a file holds beside its first picture, in words; nothing where it is the only one."""
+    # A camera's MPO is a JPEG whose other frames are previews or the other eye's view.
+    if image.format == "MPO":
+        return ""
+    if image.format != "TIFF":
+        frames = getattr(image, "n_frames", 1)
+        return f"{frames} frames" if frames > 1 else ""
+    # To count a TIFF's pages takes time in the square of their number.
+    try:
+        image.seek(1)
+    except EOFError:
+        image.seek(0)
+        return ""
+    return "more than one page"
+
+
 @contextmanager
 def _open(path: Path, max_pixels: int | None, limit_option: str = "") -> Iterator[ImageFile]:
     """A file's picture, not decoded yet; whatever goes wrong while it is open is an ImageError."""
     # Our own limit below replaces Pillow's, which would also hit legitimate large pictures.
     Image.MAX_IMAGE_PIXELS = None
+    # A pipe or a device could keep whoever reads it for ever.
+    if os.path.lexists(path) and not os.path.isfile(path):  # noqa: PTH113
+        raise ImageError(f"{path} is no file.")
     try:
         with Image.open(path, formats=DECODERS) as image:
             if max_pixels and image.width * image.height > max_pixels:
@@ -167,11 +187,9 @@ def _open(path: Path, max_pixels: int | None, limit_option: str = "") -> Iterato
                     f"above the limit of {max_pixels:,}.",
                     hint=f"If it is no mistake, raise {limit_option}." if limit_option else "",
                 )
-            frames = getattr(image, "n_frames", 1)
-            # A camera's MPO is a JPEG whose other frames are previews or the other eye's view.
-            if frames > 1 and image.format != "MPO":
+            if several := _several(image):
                 raise ImageError(
-                    f"{path} is animated or has several pages ({frames} frames).",
+                    f"{path} is animated or has several pages ({several}).",
                     hint="Extract the frames and enlarge them one by one.",
                 )
             yield image

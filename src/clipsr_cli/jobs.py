@@ -12,7 +12,7 @@ from clipsr_cli import images, pictures
 from clipsr_cli.errors import ImageError, InputError, UnknownNameError
 from clipsr_cli.finding import Found, expand, find_within, is_readable
 from clipsr_cli.prompts import Prompt, Prompts
-from clipsr_cli.upscale_options import UpscaleOptions as UpscaleOptions
+from clipsr_cli.upscale_options import UpscaleOptions
 
 DEFAULT_TEMPLATE = "{stem}_x{scale}"
 TEMPLATE_FIELDS = ("stem", "ext", "scale", "model")
@@ -128,7 +128,6 @@ def plan(
     form: str = "auto",
     existing: Existing = "skip",
     shard: tuple[int, int] | None = None,
-    max_pixels: int | None = None,
     also: Sequence[Path] = (),
 ) -> Plan:
     """Find the pictures, name their outputs, and refuse all that can be refused before any work.
@@ -149,7 +148,6 @@ def plan(
         form: a name in ``pictures.FORMATS``, or ``auto``, which is png.
         existing: what to do where an output is there already.
         shard: (i, n): only every n-th picture, from the i-th on, counted from 1.
-        max_pixels: another limit than ``options.max_input_pixels``.
         also: other files that the run writes: a report, a sheet.
 
     Raises:
@@ -167,7 +165,6 @@ def plan(
             f"existing is {existing!r}; it must be one of: {', '.join(get_args(Existing))}."
         )
     options = options or UpscaleOptions()
-    limit = options.max_input_pixels if max_pixels is None else max_pixels
     prompts = prompts or Prompts()
     places = expand(inputs, output=output)
     folders = [place for place in places if place.is_dir()]
@@ -190,7 +187,7 @@ def plan(
             scale=scale,
             options=options,
             prompts=prompts,
-            max_pixels=limit,
+            max_pixels=options.max_input_pixels,
         )
         if existing == "fail" and os.path.lexists(target):
             raise InputError(
@@ -291,8 +288,11 @@ def _targets(
 
 def _name(template: str, path: Path, *, scale: int, model: str) -> str:
     try:
-        fields = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
-        unknown = sorted(fields - set(TEMPLATE_FIELDS))
+        parts = [part for part in Formatter().parse(template) if part[1] is not None]
+        # Wider than any file name: a thousand million characters are not to be tried.
+        if any(re.search(r"\d{4}", form or "") for _, _, form, _ in parts):
+            raise ValueError("a field in it is too wide")
+        unknown = sorted({str(name) for _, name, _, _ in parts} - set(TEMPLATE_FIELDS))
         if unknown:
             raise InputError(
                 f"The template {template!r} has the unknown field {{{unknown[0]}}}.",

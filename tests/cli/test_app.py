@@ -203,3 +203,26 @@ def test_an_interrupt_before_any_command_has_begun_is_130(monkeypatch, capsys):
 
     assert ended.value.code == 130
     assert capsys.readouterr().err == "Interrupted.\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("upscale", "a.png", "-m", "n" * 300),
+        ("upscale", "a.png", "-o", "n" * 300),
+        ("upscale", "a.png", "--prompts", "n" * 300 + ".csv"),
+        ("caption", "a.png", "--dry-run", "--clip", "n" * 300),
+        ("weights", "path", "n" * 300),
+        ("eval", "n" * 300),
+    ],
+    ids=lambda arguments: " ".join(arguments)[:30],
+)
+def test_a_name_that_no_disk_takes_is_wrong_usage(run, tmp_path, photo, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    photo(tmp_path / "a.png")
+
+    result = run(*arguments)
+
+    assert result.exit_code in (2, 4)
+    assert "error: " in result.stderr
+    assert "nnn" in result.stderr

@@ -9,7 +9,8 @@ import pytest
 from clipsr_cli import distributed
 from clipsr_cli.cli.placing import Place, make_runner
 from clipsr_cli.errors import DeviceError
-from clipsr_cli.jobs import Done, UpscaleOptions
+from clipsr_cli.jobs import Done
+from clipsr_cli.upscale_options import UpscaleOptions
 from clipsr_cli.upscaling import Upscaler
 
 

@@ -89,7 +89,7 @@ def test_a_second_interrupt_at_the_worst_moment_does_not_hang(tmp_path, photo):
     photo(tmp_path / "in" / "a.png", width=24, height=24)
     script = (
         "import sys\n"
-        "from clipsr_cli.jobs import UpscaleOptions, plan\n"
+        "from clipsr_cli import UpscaleOptions, plan\n"
         "from clipsr_cli.upscaling import Upscaler\n"
         "from clipsr_cli.upscaling.finishing import Finish\n"
         "begin = Finish.begin\n"

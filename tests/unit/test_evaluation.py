@@ -586,3 +586,22 @@ def test_a_picture_that_cannot_be_read_is_an_image_error(tmp_path):
         make_pair(
             Sample(path=tmp_path / "a.png", name="a", captions=(), split="test"), PROTOCOL, ""
         )
+
+
+@pytest.mark.parametrize("name", ["pictures", "rows.jsonl"])
+def test_a_report_is_never_written_through_a_link(tmp_path, name):
+    victim = tmp_path / "victim"
+    victim.mkdir() if name == "pictures" else victim.write_text("precious")
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / name).symlink_to(victim)
+
+    with pytest.raises(InputError, match=f"{name} in it is a link"):
+        Folder(tmp_path / "report", {})
+
+
+@pytest.mark.parametrize("content", [b"[" * 300_000, b"\xff\xfe", b"[1]\n{}"])
+def test_rows_that_somebody_else_wrote_count_for_nothing(tmp_path, content):
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "rows.jsonl").write_bytes(content)
+
+    Folder(tmp_path / "report", {}).close()

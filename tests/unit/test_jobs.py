@@ -321,9 +321,10 @@ def test_a_link_in_the_output_folder_that_leads_out_of_it_is_refused(pictures, h
 def test_a_limit_of_pixels_holds_for_inputs(pictures):
     pictures("a.png", width=100, height=100)
 
-    options = UpscaleOptions(max_input_pixels=9_999)
-    (small,) = plan(["a.png"], OUT, scale=4, options=options).jobs
-    (large,) = plan(["a.png"], OUT, scale=4, options=options, max_pixels=10_000).jobs
+    small, large = (
+        plan(["a.png"], OUT, scale=4, options=UpscaleOptions(max_input_pixels=most)).jobs[0]
+        for most in (9_999, 10_000)
+    )
 
     # Told when its turn comes, like every picture that cannot be read.
     assert small.size_in is None
@@ -603,3 +604,10 @@ def test_tiles_are_as_asked_or_fit_the_scale():
 
 def test_tiles_are_never_below_what_the_network_can_take():
     assert UpscaleOptions().tiling(64)[0] == upscale_options.MIN_TILE
+
+
+def test_a_template_cannot_have_the_memory_filled(pictures):
+    pictures("a.png")
+
+    with pytest.raises(InputError, match="too wide"):
+        plan(["a.png"], OUT, scale=4, template="{stem:>1000000000}")

@@ -4,6 +4,7 @@ import hashlib
 import os
 import pickle
 import zipfile
+from collections import OrderedDict
 from functools import partial
 from pathlib import Path
 
@@ -21,11 +22,11 @@ from clipsr_cli.checkpoints import (
     save_generator,
 )
 from clipsr_cli.errors import InputError, WeightsError
-from clipsr_cli.jobs import UpscaleOptions
 from clipsr_cli.models.released import ReleasedConfig, ReleasedGenerator
 from clipsr_cli.pictures import Picture
 from clipsr_cli.released_checkpoint import import_released, read_released
 from clipsr_cli.released_checkpoint.adam import read_learning
+from clipsr_cli.upscale_options import UpscaleOptions
 from clipsr_cli.upscaling import Upscaler
 
 FULL = ReleasedConfig()
@@ -466,6 +467,35 @@ def test_code_in_the_file_is_refused_and_not_run(tmp_path, zipped):
     assert not (tmp_path / "ran").exists()
     torch.load(path, weights_only=False)
     assert (tmp_path / "ran").exists(), "the file was harmless, so the test shows nothing"
+
+
+def test_what_is_compressed_is_refused_before_it_fills_the_memory(tmp_path):
+    save(tmp_path / "a.pth", random_checkpoint())
+    with (
+        zipfile.ZipFile(tmp_path / "a.pth") as source,
+        zipfile.ZipFile(tmp_path / "b.pth", "w", zipfile.ZIP_DEFLATED) as target,
+    ):
+        for entry in source.infolist():
+            target.writestr(entry.filename, source.read(entry))
+
+    with pytest.raises(WeightsError, match="no PyTorch checkpoint"):
+        read_released(tmp_path / "b.pth", TINY)
+
+
+def test_attributes_that_hide_methods_are_not_seen(tmp_path, netg):
+    hidden = OrderedDict(random_checkpoint())
+    hidden.get = "x"
+    network = OrderedDict(hidden["model"]["netG"])
+    # Attributes of a parameter are kept in the file, and so are an OrderedDict's.
+    name = next(name for name, tensor in network.items() if tensor.is_floating_point())
+    network[name] = torch.nn.Parameter(network[name])
+    network[name].is_floating_point = network[name].isfinite = "x"
+    network.get = "x"
+    hidden["model"] = {"netG": network}
+
+    found = read_released(save(tmp_path / "a.pth", hidden), TINY)
+
+    assert all(type(tensor) is torch.Tensor for tensor in found.tensors.values())
 
 
 def test_a_class_of_their_code_is_refused_by_its_name(tmp_path):

@@ -103,7 +103,7 @@ def test_a_table_reads_back_as_it_was_written(make_report, tmp_path):
     assert [row[4:] for row in rows[4:]] == [["", "0.1"]] * 4
 
 
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n"])
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", " ="])
 def test_text_is_never_taken_for_a_formula(make_report, tmp_path, start):
     payload = f'{start}HYPERLINK("a")'
     report = make_report(

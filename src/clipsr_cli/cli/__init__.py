@@ -1,5 +1,6 @@
 """The command line: its commands, and the one place where errors become messages and exit codes."""
 
+import errno
 import sys
 from io import TextIOWrapper
 from typing import Annotated, Any
@@ -18,7 +19,7 @@ from clipsr_cli.cli.exits import INTERRUPTED
 from clipsr_cli.cli.train import train
 from clipsr_cli.cli.upscale import upscale
 from clipsr_cli.cli.weights import weights_app
-from clipsr_cli.errors import ClipsrError
+from clipsr_cli.errors import ClipsrError, InputError
 
 
 class Commands(TyperGroup):
@@ -30,6 +31,13 @@ class Commands(TyperGroup):
         except ClipsrError as error:
             console.show_error(error)
             raise typer.Exit(error.exit_code) from error
+        except OSError as error:
+            # Wherever a name is looked at: that it is too long is nothing but a wrong name.
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            long = InputError(f"This name is too long for a file: {str(error.filename)[:60]}...")
+            console.show_error(long)
+            raise typer.Exit(long.exit_code) from error
         except KeyboardInterrupt as error:
             console.say("Interrupted.")
             raise typer.Exit(INTERRUPTED) from error

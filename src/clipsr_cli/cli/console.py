@@ -24,14 +24,14 @@ from rich.text import Text
 
 from clipsr_cli.errors import ClipsrError
 
-# Control characters but for the tab, and those that turn the direction of text, as they are written
-# in Python.
+# Control characters but for the tab, other ends of lines, and what turns the direction of text, as
+# they are written in Python.
 HIDDEN = (
     *range(9),
     *range(10, 32),
     *range(127, 160),
     *(0x061C, 0x200E, 0x200F),
-    *range(0x202A, 0x202F),
+    *range(0x2028, 0x202F),
     *range(0x2066, 0x206A),
 )
 ESCAPES = {code: ascii(chr(code))[1:-1] for code in HIDDEN}

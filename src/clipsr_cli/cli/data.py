@@ -53,9 +53,9 @@ def check(name: Name, data_root: DataRoot, group: Group = None, json: Json = Fal
         found = {"dataset": name, "data_root": str(data_root), "usable": not problem}
         console.print_json(found | _as_json(parts, samples) | {"source": dataset.source})
     else:
-        console.out().print(f"{name}: {dataset.about}\n")
+        console.tell(f"{name}: {dataset.about}", "")
         _show(parts, samples)
-        console.out().print(f"\nSource: {dataset.source}")
+        console.tell("", f"Source: {dataset.source}")
     if problem:
         raise InputError(f"{name} in {data_root} cannot be used: {problem}", hint=hint)
 
@@ -86,11 +86,11 @@ def prepare(
         options = datasets.Options(held_back=held_back, group=group)
     written = datasets.find(name).prepare(data_root, options)
     for path in written[:MOST_LISTED]:
-        console.out().print(f"Wrote {path}")
+        console.tell(f"Wrote {path}")
     if len(written) > MOST_LISTED:
-        console.out().print(f"and {len(written) - MOST_LISTED:,} more.")
+        console.tell(f"and {len(written) - MOST_LISTED:,} more.")
     if not written:
-        console.out().print(f"Nothing to prepare: {name} in {data_root} has what it needs.")
+        console.tell(f"Nothing to prepare: {name} in {data_root} has what it needs.")
 
 
 def _as_json(parts: "list[Part]", samples: "list[Sample]") -> dict[str, Any]:
@@ -109,18 +109,17 @@ def _as_json(parts: "list[Part]", samples: "list[Sample]") -> dict[str, Any]:
 def _show(parts: "list[Part]", samples: "list[Sample]") -> None:
     from clipsr_cli.datasets.splits import in_words
 
-    out = console.out()
     rows = [(part.what, part.found, _state(part)) for part in parts]
-    out.print(console.table(("part", "found", "state"), rows))
+    console.out().print(console.table(("part", "found", "state"), rows))
     for part in parts:
         if part.advice:
-            out.print(f"\n{part.what}: {part.advice}")
+            console.tell("", f"{part.what}: {part.advice}")
     if not samples:
         return
     splits = in_words(sample.split for sample in samples)
     captions = sum(len(sample.captions) for sample in samples)
-    out.print(f"\nSamples: {splits}; {captions:,} captions")
-    out.print(f"Example: {samples[0].name}: {_caption(samples) or 'no caption'}")
+    console.tell("", f"Samples: {splits}; {captions:,} captions")
+    console.tell(f"Example: {samples[0].name}: {_caption(samples) or 'no caption'}")
 
 
 def _state(part: "Part") -> str:

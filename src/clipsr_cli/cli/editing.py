@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from clipsr_cli.cli import console
+from clipsr_cli.cli.exits import SOME_FAILED
 from clipsr_cli.errors import ImageError, InputError
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from clipsr_cli.evaluation.protocol import Protocol
     from clipsr_cli.metrics import Setting
 
-SOME_FAILED = 3
 # Of the sheet.
 MOST_ROWS = 24
 
@@ -120,6 +120,7 @@ def _write(editing: "Editing", found: dict[str, Any], folder: Path) -> None:
 
     from PIL import Image
 
+    from clipsr_cli.encoders.place import place
     from clipsr_cli.reports import draw_sheet, strip
 
     strips = [
@@ -133,4 +134,5 @@ def _write(editing: "Editing", found: dict[str, Any], folder: Path) -> None:
     titles = ("small", "bicubic", *(f"strength {strength:g}" for strength in editing.enlargers))
     draw_sheet(titles, strips, folder / "edits.png")
     text = json.dumps(found, indent=2)
-    (folder / "edits.json").write_text(text + "\n", encoding="utf-8")
+    with place(folder / "edits.json") as file:
+        file.write(f"{text}\n".encode())

@@ -36,9 +36,9 @@ def find_model(model: str, scale: int) -> None:
     from clipsr_cli.weights import find_clip, find_generator
 
     path = find_generator(model, scale)
-    clip = ""
+    notes: dict[str, str] = {}
     # If something is the matter with it, those who load it say so better.
     with suppress(WeightsError):
-        clip = hub.read_metadata(path).get("clip", "")
-    if clip:
-        find_clip(clip)
+        notes = hub.read_metadata(path)
+    if notes.get("clip") and notes.get("scale") == str(scale):
+        find_clip(notes["clip"])

@@ -66,15 +66,15 @@ def import_weights(
     epoch = "unknown" if found.epoch is None else found.epoch
     steps = "" if found.steps is None else f", {found.steps} steps"
     dropped = found.dropped
-    console.out().print(
-        f"Epoch: {epoch}{steps}\n"
-        f"Kept: {found.kept:,} parameters, in {found.precision}\n"
+    console.tell(
+        f"Epoch: {epoch}{steps}",
+        f"Kept: {found.kept:,} parameters, in {found.precision}",
         f"Dropped, as they do not reach the picture: {sum(dropped.values()):,} parameters "
         f"(frozen CLIP tower {dropped['clip_tower']:,}, the rest of its branch "
-        f"{dropped['mapping']:,}, unused layers {dropped['unused']:,})\n"
-        f"Branch through CLIP's image tower: {MAPPING[found.mapping]}\n"
-        "Licence: none is stated; nothing says that you may use these weights or pass them on\n"
-        f"Written: {output}"
+        f"{dropped['mapping']:,}, unused layers {dropped['unused']:,})",
+        f"Branch through CLIP's image tower: {MAPPING[found.mapping]}",
+        "Licence: none is stated; nothing says that you may use these weights or pass them on",
+        f"Written: {output}",
     )
     if named:
         console.say(f"It reads prompts with the CLIP {clip}: clipsr weights pull {clip}")

@@ -10,8 +10,9 @@ from clipsr_cli.errors import InputError
 
 if TYPE_CHECKING:
     from clipsr_cli.distributed import Start
-    from clipsr_cli.jobs import Done, Failed, Job, UpscaleOptions
+    from clipsr_cli.jobs import Done, Failed, Job
     from clipsr_cli.models.clip import Clip
+    from clipsr_cli.upscale_options import UpscaleOptions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from clipsr_cli.evaluation.editing import STRENGTHS
 from clipsr_cli.evaluation.folder import LOW, REFERENCE
 from clipsr_cli.evaluation.pairs import Pair, to_tensor
 from clipsr_cli.evaluation.scoring import PLAIN, Enlarge
-from clipsr_cli.jobs import UpscaleOptions
+from clipsr_cli.upscale_options import UpscaleOptions
 from clipsr_cli.upscaling import Upscaler
 from clipsr_cli.weights import find_clip, find_generator
 

@@ -52,7 +52,10 @@ class Folder:
         self._seen: set[str] = set()
         self._captions: dict[str, str] = {}
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            (path / PICTURES).mkdir(parents=True, exist_ok=True)
+            for own in (path / PICTURES, path / ROWS):
+                if own.is_symlink():
+                    raise OSError(f"{own.name} in it is a link")
             self._read()
             self._file: TextIO = (path / ROWS).open("a", encoding="utf-8", buffering=1)
         except OSError as error:
@@ -127,7 +130,7 @@ class Folder:
         path = self.path / ROWS
         if not path.is_file():
             return
-        for line in path.read_text(encoding="utf-8").split("\n"):
+        for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:
                 found = json.loads(line)
                 row = Row(
@@ -139,7 +142,7 @@ class Folder:
                 key = tuple(found["key"])
                 self._rows[key] = row
                 self._last[found["model"], row.name] = key
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 # Half a line, of a run that was killed.
                 continue
 

@@ -154,9 +154,13 @@ def read_released(path: Path, config: ReleasedConfig = RELEASED) -> Released:
 def _unpickle(path: Path) -> Mapping[str, Any]:
     """The file's content; tensors stay on the disk until they are used, if its format allows it."""
     try:
-        content = torch.load(
-            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-        )
+        archived = zipfile.is_zipfile(path)
+        if archived:
+            with zipfile.ZipFile(path) as archive:
+                # PyTorch compresses nothing: what is compressed is to fill the memory.
+                if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                    raise ValueError("it is compressed")
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=archived)
     except OSError as error:
         raise WeightsError(f"Cannot read the checkpoint {path}: {reason(error)}.") from error
     except Exception as error:
@@ -172,20 +176,29 @@ def _unpickle(path: Path) -> Mapping[str, Any]:
             f"{path} is no PyTorch checkpoint, or is cut off or damaged.",
             hint="Compare its size with the original's, or fetch it again.",
         ) from error
-    if not isinstance(content, Mapping):
+    if not isinstance(content, dict):
         raise WeightsError(f"{path} holds a {type(content).__name__}, not a checkpoint.")
-    return content
+    return _bare(content)
+
+
+def _bare(content: dict[str, Any]) -> dict[str, Any]:
+    """A dict as it is without attributes of its own, which a pickle can put before methods."""
+    return dict(dict.items(content))
 
 
 def _generator(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     """netG's tensors in the file's order; what holds no netG is taken for netG itself."""
     network = content.get("model", content)
-    if isinstance(network, Mapping):
-        network = network.get("netG", network)
-    entries = network.items() if isinstance(network, Mapping) else ()
-    tensors = {
-        str(name).removeprefix("module."): value for name, value in entries if _is_plain(value)
+    if isinstance(network, dict):
+        network = _bare(network).get("netG", network)
+    entries = _bare(network).items() if isinstance(network, dict) else ()
+    # Detached, a tensor too is without attributes of its own.
+    found = {
+        str(name).removeprefix("module."): Tensor.detach(value)
+        for name, value in entries
+        if isinstance(value, Tensor)
     }
+    tensors = {name: tensor for name, tensor in found.items() if _is_plain(tensor)}
     if not tensors:
         raise WeightsError(
             f"{path} holds no generator: no model.netG, only {_some(content) or 'nothing'}.",
@@ -194,13 +207,10 @@ def _generator(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: Tensor) -> bool:
     """Whether it is what a weight is: floats that are there."""
     return (
-        isinstance(value, Tensor)
-        and value.is_floating_point()
-        and value.layout == torch.strided
-        and value.device.type == "cpu"
+        value.is_floating_point() and value.layout == torch.strided and value.device.type == "cpu"
     )
 
 

@@ -94,7 +94,7 @@ def write_csv(report: Report, path: Path) -> None:
 
 def _plain(text: str) -> str:
     """Text that no spreadsheet computes."""
-    return f"'{text}" if text.startswith(FORMULA) else text
+    return f"'{text}" if text.lstrip(" ").startswith(FORMULA) else text
 
 
 def _means(found: dict[str, Estimate | None]) -> dict[str, float | None]:

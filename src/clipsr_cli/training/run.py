@@ -21,6 +21,7 @@ import tomli_w
 import torch
 from torchvision.utils import make_grid
 
+from clipsr_cli.encoders.place import place
 from clipsr_cli.errors import InputError, reason
 from clipsr_cli.training.config import TrainConfig
 
@@ -66,9 +67,8 @@ def recipe(config: TrainConfig, processes: int) -> dict[str, str]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file in one step."""
-    aside = path.with_name(path.name + ".tmp")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
+    with place(path) as file:
+        file.write(text.encode())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,10 @@ class Checkpoint:
         """
         path = self.folder / STATE
         try:
-            return torch.load(path, weights_only=True, map_location="cpu")
+            state = torch.load(path, weights_only=True, map_location="cpu")
+            if not isinstance(state, dict):
+                raise ValueError(f"it holds a {type(state).__name__}")
+            return state
         except Exception as error:
             raise InputError(
                 f"Cannot read {path}: {reason(error)}.",
@@ -152,10 +155,9 @@ def save_checkpoint(
 
 def publish(checkpoint: Checkpoint, output: Path) -> None:
     """Make a checkpoint's generator the run's, in one step."""
-    aside = output / (GENERATOR + ".tmp")
-    # No link: who writes over the one must not spoil the other.
-    shutil.copyfile(checkpoint.generator, aside)
-    aside.replace(output / GENERATOR)
+    # A copy and no link: who writes over the one must not spoil the other.
+    with checkpoint.generator.open("rb") as source, place(output / GENERATOR) as target:
+        shutil.copyfileobj(source, target)
 
 
 class Log:
