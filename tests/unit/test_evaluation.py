@@ -16,7 +16,7 @@ from clipsr_cli.evaluation import Assessment, ResultsAssessment
 from clipsr_cli.evaluation import contenders as module
 from clipsr_cli.evaluation.contenders import Contender, contenders
 from clipsr_cli.evaluation.folder import Folder
-from clipsr_cli.evaluation.pairs import make_pair, read_high, to_pixels
+from clipsr_cli.evaluation.pairs import make_pair, read_high, to_8_bit, to_pixels
 from clipsr_cli.evaluation.protocol import Protocol, choose_prompts, sample_some
 from clipsr_cli.evaluation.report import Row, difference, estimate
 from clipsr_cli.evaluation.scoring import PLAIN
@@ -531,6 +531,32 @@ def test_the_interval_holds_the_mean_as_often_as_it_says():
     assert 50 <= inside <= 60
     one = estimate([3.0])
     assert (one.mean, one.low, one.high, one.n) == (3.0, 3.0, 3.0, 1)
+
+
+def test_the_interval_is_that_of_95_percent():
+    """For many values it comes to the one of the normal distribution."""
+    values = np.random.default_rng(1).normal(5.0, 2.0, 400)
+
+    found = estimate(values.tolist())
+
+    half = 1.96 * values.std() / np.sqrt(len(values))
+    assert found.high - found.low == pytest.approx(2 * half, rel=0.08)
+
+
+def test_results_are_scored_as_the_8_bit_pictures_that_are_written(tmp_path, photo):
+    """What lies between two steps of 1/255, or beyond [0, 1], is not in a written picture."""
+    sample = Sample(
+        path=photo(tmp_path / "a.png", width=64, height=64),
+        name="a.png",
+        captions=(),
+        split="test",
+    )
+    near = Contender(name="near", enlarge=lambda pair: to_8_bit(pair.high + 0.001), fingerprint="")
+
+    report, _ = assess([sample], found=[near], metrics={"psnr": METRICS["psnr"]})
+
+    assert report.mean("near", "psnr").mean == pytest.approx(100)
+    assert to_8_bit(torch.tensor([-0.2, 1.3])).tolist() == [0, 1]
 
 
 def test_a_difference_counts_pictures_that_have_both():

@@ -43,6 +43,11 @@ class Commands(TyperGroup):
             raise typer.Exit(INTERRUPTED) from error
 
 
+def _examples(*lines: str) -> str:
+    """What stands below a command's options; an empty line between two keeps them apart."""
+    return "\n\n".join(["Examples:", *(f"clipsr {line}" for line in lines)])
+
+
 app = typer.Typer(
     name="clipsr",
     cls=Commands,
@@ -50,11 +55,35 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=_examples("upscale photo.jpg", "upscale ./thumbs --scale 16", "upscale --help"),
 )
-app.command(cls=AutoCaptionCommand)(upscale)
-app.command("eval")(evaluate)
-app.command()(caption)
-app.command()(train)
+app.command(
+    cls=AutoCaptionCommand,
+    epilog=_examples(
+        "upscale photo.jpg",
+        "upscale ./thumbs -o ./large --scale 16 --ext jpg",
+        'upscale photo.jpg --scale 8 --prompt "a red bird"',
+        'upscale "cam/**/*.png" --prompts captions.csv --report run.jsonl',
+    ),
+)(upscale)
+app.command(
+    "eval",
+    epilog=_examples(
+        "eval ./photos --scale 8",
+        "eval ./photos --scale 8 -m clipsr-mini -m mine.safetensors --report report",
+        "eval --dataset cub --data-root data --scale 8",
+        "eval results --reference ./photos --scale 8",
+    ),
+)(evaluate)
+app.command(epilog=_examples("caption ./photos --dry-run", "caption ./photos --labels nouns.txt"))(
+    caption
+)
+app.command(
+    epilog=_examples(
+        "train recipes/small.toml --dataset folder --data-root ./photos --scale 8",
+        "train --resume -o runs/small",
+    )
+)(train)
 app.command()(env)
 app.add_typer(data_app, name="data")
 app.add_typer(weights_app, name="weights")
