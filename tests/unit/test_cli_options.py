@@ -256,3 +256,13 @@ def test_a_warning_is_one_line_and_what_raised_it_has_its_own(logged, capsys):
     assert second == "ERROR: It broke"
     assert trace[0] == "Traceback (most recent call last):"
     assert trace[-1] == r"ValueError: bad\x1b[2K"
+
+
+def test_whatever_is_printed_commands_no_terminal(capsys):
+    """Our own lines stay lines; a stranger's escape is shown as it is written."""
+    console.out().print("first\nsecond \x1b]0;owned\x07 [red]")
+    console.err().print("\u2028\u202e")
+
+    shown = capsys.readouterr()
+    assert shown.out == "first\nsecond \\x1b]0;owned\\x07 [red]\n"
+    assert shown.err == "\\u2028\\u202e\n"

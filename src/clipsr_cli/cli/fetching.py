@@ -40,5 +40,5 @@ def find_model(model: str, scale: int) -> None:
     # If something is the matter with it, those who load it say so better.
     with suppress(WeightsError):
         notes = hub.read_metadata(path)
-    if notes.get("clip") and notes.get("scale") == str(scale):
+    if notes.get("clip") and notes.get("scale", str(scale)) == str(scale):
         find_clip(notes["clip"])
