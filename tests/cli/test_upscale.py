@@ -830,7 +830,7 @@ class Fetched:
 @pytest.fixture
 def fetched(stand, monkeypatch):
     """A generator whose CLIP, and a captioner, have to be fetched."""
-    save_file({"a": torch.zeros(1)}, "own.safetensors", metadata={"clip": "large-clip"})
+    save_file({"a": np.zeros(1)}, "own.safetensors", metadata={"clip": "large-clip"})
     fetched = Fetched()
     monkeypatch.setattr("clipsr_cli.weights.find_clip", fetched.find)
     monkeypatch.setattr(captions, "find_captioner", fetched.find)
