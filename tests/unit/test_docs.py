@@ -47,6 +47,10 @@ def test_every_option_the_readme_names_exists():
     commands = typer.main.get_command(app).commands
     commands |= commands["data"].commands | commands["weights"].commands
     for start, end, names, others in (
+        (
+            *("## Ten jobs", "## Enlarging", ["upscale", "caption", "train", "eval", "path"]),
+            {"--help", "--install-completion"},
+        ),
         ("## Enlarging", "## From Python", ["upscale"], {"--help"}),
         ("## Captions", "## Weights", ["caption", "upscale"], set()),
         ("## Weights", "## Evaluating", ["upscale", "caption", "pull", "push"], set()),
