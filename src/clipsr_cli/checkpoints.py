@@ -179,13 +179,13 @@ def load_generator(path: Path, clip: Clip) -> AnyGenerator:
         WeightsError: the file is broken, or its tensors are not exactly the architecture's.
     """
     header, tensors = read_header(path), read_tensors(path)
-    build_it = ARCHITECTURES[header.architecture].build
-    # First without memory, as a header may claim any size.
+    # Without memory, as a header may claim any size.
     with torch.device("meta"):
-        draft = build_it(header.config, clip)
-    _check_fit(draft.learned_state(), tensors, path)
-    generator = build_it(header.config, clip)
-    load_learned(generator, tensors, path)
+        generator = ARCHITECTURES[header.architecture].build(header.config, clip)
+    _check_fit(generator.learned_state(), tensors, path)
+    # Copies, since where a tensor lies in its file decides the last bits of what comes of it.
+    own = {name: tensor.clone() for name, tensor in tensors.items()}
+    generator.load_state_dict(own, strict=False, assign=True)
     return generator.eval()
 
 

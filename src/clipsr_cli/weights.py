@@ -88,8 +88,6 @@ class Entry:
                 raise InputError(f"files names {file!r}; it must be a .safetensors file.")
         if self.kind != "generator" and self.clip:
             raise InputError(f"clip is {self.clip!r}; only a generator has one.")
-        if self.kind != "generator" and self.clip:
-            raise InputError(f"clip is {self.clip!r}; only a generator has one.")
         if self.kind != "generator" and not self.architecture:
             raise InputError("architecture is missing; it must be an open_clip name or a .json.")
 

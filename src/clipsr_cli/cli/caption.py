@@ -106,7 +106,7 @@ def caption(
     if report is not None and report.is_dir():
         raise InputError(f"--report {report} is a folder; it must be a file.")
     if offline:
-        # Read by huggingface_hub when it is imported.
+        # What is asked at every fetch, here and in other processes.
         os.environ["HF_HUB_OFFLINE"] = "1"
 
     from clipsr_cli import captions

@@ -76,15 +76,14 @@ def prepare(
     """Write the split and the captions that a dataset lacks; what is there is left alone."""
     from clipsr_cli import datasets
 
-    options = datasets.Options(group=group)
-    if held_back is not None:
-        if name in datasets.DATASETS and name not in datasets.SPLIT_BY_SHARE:
-            known = " and ".join(datasets.SPLIT_BY_SHARE)
-            raise InputError(
-                f"{name} is never split by --held-back.", hint=f"Only {known} are. Leave it out."
-            )
-        options = datasets.Options(held_back=held_back, group=group)
-    written = datasets.find(name).prepare(data_root, options)
+    dataset = datasets.find(name)
+    if held_back is not None and name not in datasets.SPLIT_BY_SHARE:
+        known = " and ".join(datasets.SPLIT_BY_SHARE)
+        raise InputError(
+            f"{name} is never split by --held-back.", hint=f"Only {known} are. Leave it out."
+        )
+    share = {} if held_back is None else {"held_back": held_back}
+    written = dataset.prepare(data_root, datasets.Options(group=group, **share))
     for path in written[:MOST_LISTED]:
         console.tell(f"Wrote {path}")
     if len(written) > MOST_LISTED:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clipsr_cli.cli import console
+from clipsr_cli.cli.fetching import fetching
 from clipsr_cli.cli.options import Json, Progress, Quiet, check_choice, check_device, check_scale
 from clipsr_cli.errors import InputError
 
@@ -229,9 +230,11 @@ def _run(
     from clipsr_cli.training.parallel import own_device
     from clipsr_cli.weights import find_clip
 
-    clip = Clip.create(*find_clip(config.clip), name=config.clip)
     first = int(os.environ.get("RANK", "0")) == 0
     quiet = quiet or not first
+    with fetching(show=show, quiet=quiet):
+        found = find_clip(config.clip)
+    clip = Clip.create(*found, name=config.clip)
     if not quiet:
         where = describe_device(pick_device(own_device(config.device)))
         console.say(f"Training x{config.generator.scale} for {config.steps} steps on {where}.")

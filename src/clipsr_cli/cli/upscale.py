@@ -230,7 +230,7 @@ def upscale(
     _check_written(report, sheet, prompts)
     captioner = read_auto_caption(auto_caption, inputs)
     if offline:
-        # Read by huggingface_hub when it is imported.
+        # What is asked at every fetch, here and in other processes.
         os.environ["HF_HUB_OFFLINE"] = "1"
     options = UpscaleOptions(
         text_strength=text_strength,

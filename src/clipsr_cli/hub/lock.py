@@ -40,10 +40,7 @@ class Record:
 
 
 # What reading a record that somebody else wrote may raise.
-BROKEN = (
-    *(OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError),
-    InputError,
-)
+BROKEN = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, InputError)
 
 
 def lock_file() -> Path:
